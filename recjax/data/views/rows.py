@@ -1,0 +1,48 @@
+"""Rows: a table of examples that exist only as columns and a rule to gather them by index.
+
+`gather` is written once, against an array module, and runs with NumPy on memory-mapped columns or
+with jax.numpy on device-resident ones; both give the same batch to the bit.
+"""
+
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from recjax.data.schema import Schema
+
+Columns = Mapping[str, Any]
+
+
+class Rows(NamedTuple):
+  """Examples to train on or to score.
+
+  Attributes:
+    count: number of rows.
+    columns: arrays that `gather` reads; their lengths are the view's own business.
+    gather: (xp, columns, index [B]) -> batch; `xp` is numpy or jax.numpy, index int32.
+    schema: fields of the batch that `gather` returns.
+  """
+
+  count: int
+  columns: Columns
+  gather: Callable[[ModuleType, Columns, Any], dict[str, Any]]
+  schema: Schema
+
+
+class Cases(NamedTuple):
+  """Rows to evaluate on, each with its right answers. A case is a user at a moment.
+
+  Attributes:
+    rows: what the model may see, gathered like training rows.
+    user: int32 [n] user of each case.
+    targets: int32 [n, T] items that came next, padded with 0.
+    seen: index [b] -> int32 [b, S], items of the user's history, padded with 0; S is the same for
+      every call. Full ranking leaves them out of the ranking.
+  """
+
+  rows: Rows
+  user: np.ndarray
+  targets: np.ndarray
+  seen: Callable[[np.ndarray], np.ndarray]

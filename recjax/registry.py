@@ -1,0 +1,56 @@
+"""Names to import paths, one table a kind. Adding a paper means adding one line here."""
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+from recjax.errors import ConfigError
+
+MODULES = {
+  "program": {
+    "train": "recjax.programs.train",
+    "evaluate": "recjax.programs.evaluate",
+    "recommend": "recjax.programs.recommend",
+    "prove": "recjax.programs.prove",
+  },
+  "model": {
+    "sasrec": "recjax.models.retrieval.sasrec",
+    "gru4rec": "recjax.models.retrieval.gru4rec",
+    "counts": "recjax.models.retrieval.counts",
+    "din": "recjax.models.ranking.din",
+  },
+  "source": {
+    "movielens_100k": "recjax.data.sources.movielens",
+    "folder": "recjax.data.sources.folder",
+    "csv": "recjax.data.sources.csv",
+    "tfds": "recjax.data.sources.tfds",
+    "planted": "recjax.data.sources.planted",
+  },
+  "view": {
+    "next_item": "recjax.data.views.next_item",
+    "ctr": "recjax.data.views.ctr",
+    "table": "recjax.data.views.table",
+  },
+  "evaluator": {
+    "full_ranking": "recjax.evaluate.full_ranking",
+    "sampled_ranking": "recjax.evaluate.sampled_ranking",
+    "ctr": "recjax.evaluate.ctr",
+  },
+}
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+  """The sentence for a name nobody knows: the known ones, nearest first."""
+  known = sorted(known)
+  nearest = difflib.get_close_matches(name, known, n=len(known), cutoff=0.0)
+  hint = f" Did you mean {nearest[0]!r}?" if difflib.get_close_matches(name, known, n=1) else ""
+  return f"Unknown {kind} {name!r}.{hint} Known: {', '.join(nearest) or 'none'}."
+
+
+def resolve(kind: str, name: str) -> ModuleType:
+  """Imports the module registered as `name` under `kind`; raises ConfigError for unknown names."""
+  table = MODULES[kind]
+  if name not in table:
+    raise ConfigError(unknown(kind, name, table))
+  return importlib.import_module(table[name])
