@@ -1,0 +1,308 @@
+"""The passes that turn a stream of chunks into columns sorted by user and time.
+
+`stream` appends chunks to plain column files, `place` moves rows to their user's range (a counting
+sort), `order` sorts each user's events by time and drops repeated ones. Memory follows the block
+size and the vocabularies, never the number of events. Every pass writes only its own folder, so one
+that was interrupted is simply run again.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from recjax.data.sources.base import Source, checked_ids
+from recjax.errors import DataError
+
+# Text columns of events with at most this many values become codes; others are left out.
+MOST_CODES = 1024
+# Unix seconds beyond the year 5138 are milliseconds in truth.
+LATEST_TIME = 10**11
+
+
+class Codes:
+  """Numbers str values from 1, in sorted order once all are known; "" is 0.
+
+  The order is numeric where every value is a whole number, else by code point.
+  """
+
+  def __init__(self):
+    self._codes = {"": 0}
+
+  def __len__(self) -> int:
+    return len(self._codes)
+
+  def add(self, values: np.ndarray) -> np.ndarray:
+    """Provisional codes int32 [n] of str values [n]; `finish` says what they become."""
+    unique, inverse = np.unique(values, return_inverse=True)
+    known = self._codes
+    codes = [known.setdefault(value, len(known)) for value in unique.tolist()]
+    return np.asarray(codes, np.int32)[inverse]
+
+  def finish(self) -> tuple[np.ndarray, np.ndarray]:
+    """Names by final code, str [n + 1], and the final code of each provisional one, int32."""
+    names = list(self._codes)[1:]
+    if all(name.isascii() and name.isdigit() for name in names):
+      names.sort(key=lambda name: (int(name), name))
+    else:
+      names.sort()
+    final = np.zeros(len(self._codes), np.int32)
+    for code, name in enumerate(names, start=1):
+      final[self._codes[name]] = code
+    return np.array(["", *names], np.str_), final
+
+
+class Columns(NamedTuple):
+  """Column files of one folder: raw arrays of equal length, one file a column."""
+
+  folder: Path
+  dtypes: Mapping[str, str]
+
+  def read(self, name: str) -> np.ndarray:
+    """The column as a read-only memory map."""
+    return np.memmap(self.folder / f"{name}.bin", self.dtypes[name], "r")
+
+  def create(self, length: int) -> dict[str, np.ndarray]:
+    """A writable memory map of `length` > 0 rows for every column."""
+    return {
+      name: np.memmap(self.folder / f"{name}.bin", dtype, "w+", shape=(length,))
+      for name, dtype in self.dtypes.items()
+    }
+
+  def append(self, rows: Mapping[str, np.ndarray]) -> None:
+    """Appends rows to every column; raises TypeError where a dtype does not fit safely."""
+    for name, dtype in self.dtypes.items():
+      with (self.folder / f"{name}.bin").open("ab") as file:
+        rows[name].astype(dtype, casting="safe").tofile(file)
+
+
+def blocks(indptr: np.ndarray, rows: int) -> Iterator[tuple[int, int]]:
+  """Ranges of users [start, stop) with at most `rows` events each, single users excepted."""
+  start, users = 0, len(indptr) - 1
+  while start < users:
+    stop = int(np.searchsorted(indptr, indptr[start] + rows, "right")) - 1
+    stop = min(max(stop, start + 1), users)
+    yield start, stop
+    start = stop
+
+
+def spans(length: int, rows: int) -> Iterator[slice]:
+  """Slices of at most `rows` that cover `range(length)`."""
+  return (slice(at, min(at + rows, length)) for at in range(0, length, rows))
+
+
+def stream(source: Source, folder: Path) -> dict[str, Any]:
+  """Pass 1: appends all chunks of `source` to column files in `folder`; returns what it saw.
+
+  The files are `user`, `item`, `when` (unless the source has no timing) and 0, 1, ... for further
+  columns. Ids and text in them are provisional codes; `<file>_codes.npy` holds the final one of
+  each, `user_raw.npy` and `item_raw.npy` the raw ids by final number; a numbered source has
+  neither for its ids. Raises DataError for an empty source and impossible values.
+  """
+  ids = {} if source.numbered else {"user": Codes(), "item": Codes()}
+  text: dict[str, Codes] = {}
+  columns, keys, events, times = None, {}, 0, (0, 0)
+  counts, largest_item = np.zeros(1, np.int64), 0
+  for chunk in source.chunks():
+    if not len(chunk.user):
+      continue
+    rows = {
+      "user": ids["user"].add(chunk.user) if ids else chunk.user.astype(np.int32),
+      "item": ids["item"].add(chunk.item) if ids else chunk.item.astype(np.int32),
+    }
+    if source.timing != "none":
+      rows["when"] = chunk.when
+      low, high = int(chunk.when.min()), int(chunk.when.max())
+      times = (min(times[0], low), max(times[1], high)) if events else (low, high)
+      if source.timing == "time":
+        _check_times(chunk.when, events, source)
+    keys = keys or {name: str(number) for number, name in enumerate(chunk.columns)}
+    for name, key in keys.items():
+      values = chunk.columns[name]
+      rows[key] = _encode(text.setdefault(key, Codes()), values) if _is_str(values) else values
+    if columns is None:
+      columns = Columns(folder, {name: values.dtype.str for name, values in rows.items()})
+    columns.append(rows)
+    counts = _add_counts(counts, rows["user"], events, source)
+    largest_item = max(largest_item, int(rows["item"].max()))
+    events += len(chunk.user)
+  if events == 0:
+    raise DataError(f"{source.place} holds no rows.")
+  if ids:
+    counts, largest_item = _finish_ids(source, ids, counts, folder)
+  np.save(folder / "counts.npy", counts)
+  dtypes, names, left_out = dict(columns.dtypes), {}, {}
+  for name, key in list(keys.items()):
+    if key in text and len(text[key]) > MOST_CODES + 1:
+      left_out[name] = f"text with more than {MOST_CODES} different values"
+      del keys[name], dtypes[key]
+    elif key in text:
+      found, final = text[key].finish()
+      names[name] = found.tolist()
+      np.save(folder / f"{key}_codes.npy", final)
+  return {
+    "events": events,
+    "dtypes": dtypes,
+    "columns": keys,
+    "times": times,
+    "largest_item": largest_item,
+    "names": names,
+    "left_out": left_out,
+  }
+
+
+def place(before: Path, seen: Mapping[str, Any], rows: int, folder: Path) -> dict[str, Any]:
+  """Pass 2: moves rows to their user's range, in the order of the stream, `rows` at a time.
+
+  `before` is the folder of `stream` and `seen` what that returned. Writes `indptr.npy` and the
+  same columns with final codes.
+  """
+  source = Columns(before, seen["dtypes"])
+  target = Columns(folder, {name: t for name, t in seen["dtypes"].items() if name != "user"})
+  finals = {
+    name: np.load(before / f"{name}_codes.npy")
+    for name in seen["dtypes"]
+    if (before / f"{name}_codes.npy").exists()
+  }
+  indptr = np.concatenate([[0], np.cumsum(np.load(before / "counts.npy"))])
+  read = {name: source.read(name) for name in seen["dtypes"]}
+  written = target.create(seen["events"])
+  free = indptr[:-1].copy()
+  for span in spans(seen["events"], rows):
+    values = {name: column[span] for name, column in read.items()}
+    values |= {name: final[values[name]] for name, final in finals.items()}
+    order = np.argsort(values["user"], kind="stable")
+    user, first, count = np.unique(
+      values.pop("user")[order], return_index=True, return_counts=True
+    )
+    at = np.repeat(free[user] - first, count) + np.arange(len(order))
+    for name, column in values.items():
+      written[name][at] = column[order]
+    free[user] += count
+  for column in written.values():
+    column.flush()
+  np.save(folder / "indptr.npy", indptr)
+  return {}
+
+
+def order(
+  before: Path, seen: Mapping[str, Any], rows: int, duplicates: str, place: str, folder: Path
+) -> dict[str, Any]:
+  """Pass 3: sorts each user's events by time or position, ties as they came; counts duplicates.
+
+  A duplicate repeats user, item and time of an earlier row (user and item where there is no time);
+  `duplicates` says whether it is dropped, kept or an error. Memory is `rows` events or the largest
+  user's. Writes `indptr.npy` and the columns.
+  """
+  columns = Columns(folder, {name: t for name, t in seen["dtypes"].items() if name != "user"})
+  indptr = np.load(before / "indptr.npy")
+  source = Columns(before, columns.dtypes)
+  read = {name: source.read(name) for name in columns.dtypes}
+  counts, repeated = np.diff(indptr), 0
+  for start, stop in blocks(indptr, rows):
+    span = slice(indptr[start], indptr[stop])
+    user = np.repeat(np.arange(start, stop), counts[start:stop])
+    values = {name: column[span] for name, column in read.items()}
+    if "when" in values:
+      by_time = np.lexsort((values["when"], user))
+      values = {name: column[by_time] for name, column in values.items()}
+    again = _repeats(user, values.get("when"), values["item"])
+    repeated += int(again.sum())
+    if duplicates == "error" and again.any():
+      first = int(np.argmax(again))
+      raise DataError(
+        f"{place}: event {first + 1} of user number {user[first]}'s history repeats user, item and "
+        "time of an earlier row (config.data.duplicates = 'error')."
+      )
+    if duplicates == "drop":
+      counts[start:stop] -= np.bincount(user[again] - start, minlength=stop - start)
+      values = {name: column[~again] for name, column in values.items()}
+    columns.append(values)
+  np.save(folder / "indptr.npy", np.concatenate([[0], np.cumsum(counts)]))
+  return {"repeated": repeated}
+
+
+def core(indptr: np.ndarray, item: np.ndarray, num_items: int, least: int, rows: int):
+  """Users [U] and items [I + 1] (bool) that stay when all with < `least` events go, repeatedly.
+
+  `indptr` [U + 1] and `item` [E] are the log; user 0 and item 0 are padding and never stay.
+  """
+  users, items = np.ones(len(indptr) - 1, np.bool_), np.ones(num_items + 1, np.bool_)
+  users[0] = items[0] = False
+  while True:
+    user_counts = np.zeros(len(users), np.int64)
+    item_counts = np.zeros(len(items), np.int64)
+    for start, stop in blocks(indptr, rows):
+      user = np.repeat(np.arange(start, stop), np.diff(indptr[start : stop + 1]))
+      values = item[indptr[start] : indptr[stop]]
+      stays = users[user] & items[values]
+      user_counts += np.bincount(user[stays], minlength=len(users))
+      item_counts += np.bincount(values[stays], minlength=len(items))
+    next_users, next_items = users & (user_counts >= least), items & (item_counts >= least)
+    if (next_users == users).all() and (next_items == items).all():
+      return users, items
+    users, items = next_users, next_items
+
+
+def _repeats(user: np.ndarray, when: np.ndarray | None, item: np.ndarray) -> np.ndarray:
+  """True [n] for rows whose user, time and item an earlier row has."""
+  keys = (item, user) if when is None else (item, when, user)
+  order = np.lexsort(keys)
+  same = np.ones(max(len(order) - 1, 0), np.bool_)
+  for key in keys:
+    same &= key[order][1:] == key[order][:-1]
+  again = np.zeros(len(order), np.bool_)
+  again[order[1:]] = same
+  return again
+
+
+def _is_str(values: np.ndarray) -> bool:
+  return values.dtype.kind == "U"
+
+
+def _encode(codes: Codes, values: np.ndarray) -> np.ndarray:
+  """Codes of text, or zeros once it is plain that the column will be left out."""
+  if len(codes) > MOST_CODES + 1:
+    return np.zeros(len(values), np.int32)
+  return codes.add(values)
+
+
+def _check_times(when: np.ndarray, events: int, source: Source) -> None:
+  row = int(np.argmax(np.abs(when)))
+  if abs(int(when[row])) > LATEST_TIME:
+    raise DataError(
+      f"{source.place}: the time in row {events + row + 1} is {when[row]}, which is not in seconds "
+      "since 1970 (milliseconds?)."
+    )
+
+
+def _add_counts(counts: np.ndarray, user: np.ndarray, events: int, source: Source) -> np.ndarray:
+  """Event counts by user with those of one more chunk."""
+  row = int(np.argmax(user))
+  if source.numbered and user[row] > max(10**8, 100 * (events + len(user))):
+    raise DataError(
+      f"{source.place}: column 'user_id', row {events + row + 1} holds {user[row]}, too large for "
+      "users numbered from 1: set config.data.ids = 'raw'."
+    )
+  more = np.bincount(user, minlength=len(counts))
+  more[: len(counts)] += counts
+  return more
+
+
+def _finish_ids(
+  source: Source, ids: Mapping[str, Codes], counts: np.ndarray, folder: Path
+) -> tuple[np.ndarray, int]:
+  """Adds the ids of side tables and writes the final numbering; counts by it, largest item."""
+  for kind, table in (("user", source.users()), ("item", source.items())):
+    if table is not None:
+      column = f"{kind}_id"
+      values = table[column].combine_chunks()
+      ids[kind].add(checked_ids(values, False, f"{source.place} ({kind}s)", column, 1))
+  for kind, codes in ids.items():
+    raw, final = codes.finish()
+    np.save(folder / f"{kind}_raw.npy", raw)
+    np.save(folder / f"{kind}_codes.npy", final)
+  ordered = np.zeros(len(ids["user"]), np.int64)
+  ordered[np.load(folder / "user_codes.npy")[: len(counts)]] = counts
+  return ordered, len(ids["item"]) - 1

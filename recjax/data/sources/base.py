@@ -1,0 +1,264 @@
+"""What a data source gives: a fingerprint, a licence note and a stream of checked chunks.
+
+A source module has a frozen dataclass `Config` (the keys of `config.data`) and
+`open_source(config) -> Source`. Opening is cheap; rows are read when `chunks()` is iterated.
+Row numbers in messages count data rows from 1: a header line is not a row.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recjax.errors import ConfigError, DataError
+from recjax.registry import unknown
+
+LARGEST_ID = 2**31 - 2
+DUPLICATES = ("drop", "keep", "error")
+
+
+@dataclasses.dataclass(frozen=True)
+class Common:
+  """Keys that every source understands."""
+
+  # A registered source, or a folder with interactions.parquet below the data root, or its path.
+  name: str
+  # Data root. Empty: $RECJAX_DATA_DIR, else `data`, else `../shared/data`, whichever exists first.
+  folder: str = ""
+  # Where prepared logs go. Empty: $RECJAX_CACHE_DIR, else $XDG_CACHE_HOME/recjax, else
+  # ~/.cache/recjax.
+  cache: str = ""
+  # Drop users and items with fewer events until none is left, then renumber. 0: keep all ids.
+  core: int = 0
+  # Rows that repeat user, item and time (or order; user and item where the source has neither):
+  # "drop" keeps the first and counts the rest, "keep" keeps all, "error" stops.
+  duplicates: str = "drop"
+
+
+class Chunk(NamedTuple):
+  """Some consecutive rows of a source.
+
+  Attributes:
+    user: [n] int64 numbers from 1, or str raw ids.
+    item: [n] like `user`.
+    when: [n] int64 Unix seconds or position in the user's history; None where there is neither.
+    columns: further event columns, each [n]; str columns become codes during preparation.
+  """
+
+  user: np.ndarray
+  item: np.ndarray
+  when: np.ndarray | None
+  columns: Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """An opened data source.
+
+  Attributes:
+    name: name of the data set.
+    fingerprint: hex digest that changes with the content and with every reading option.
+    chunks: () -> iterator of `Chunk`; may be called again after an interruption.
+    timing: what `Chunk.when` holds: "time", "order" or "none".
+    numbered: True where ids already are numbers from 1; False where they are raw and preparation
+      numbers them in sorted order.
+    items: () -> item table with a column `item_id` (in the numbering of the chunks), or None.
+    users: () -> user table with a column `user_id`, or None.
+    way: how the data were obtained, for reports.
+    licence: licence note, for reports.
+    place: what to call the source in error messages, usually a file.
+    facts: anything else worth keeping with the log; plain JSON values.
+  """
+
+  name: str
+  fingerprint: str
+  chunks: Callable[[], Iterator[Chunk]]
+  timing: str
+  numbered: bool = True
+  items: Callable[[], pa.Table | None] = lambda: None
+  users: Callable[[], pa.Table | None] = lambda: None
+  way: str = ""
+  licence: str = ""
+  place: str = ""
+  facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def parse_config(cls: type, values: Mapping[str, Any]) -> Any:
+  """Fills the dataclass `cls` from a mapping; raises ConfigError for keys and values that are off.
+
+  Lists are accepted for tuples. `core` and `duplicates` are checked here, once for all sources.
+  """
+  fields = {field.name: field for field in dataclasses.fields(cls)}
+  for key in values:
+    if key not in fields:
+      raise ConfigError(unknown("key of config.data", key, fields))
+  filled = {}
+  for key, value in values.items():
+    default = fields[key].default
+    if isinstance(value, list):
+      value = tuple(value)
+    if key == "name":
+      default = ""
+    if isinstance(default, float) and type(value) is int:
+      value = float(value)
+    if type(value) is not type(default):
+      raise ConfigError(
+        f"config.data.{key} is {value!r}, but {type(default).__name__} is expected."
+      )
+    filled[key] = value
+  if "name" not in filled:
+    raise ConfigError("config.data.name is missing: name a data set.")
+  config = cls(**filled)
+  if config.duplicates not in DUPLICATES:
+    raise ConfigError(unknown("value of config.data.duplicates", config.duplicates, DUPLICATES))
+  if config.core < 0:
+    raise ConfigError(f"config.data.core is {config.core}, but it counts events: 0 or more.")
+  return config
+
+
+def data_root(folder: str = "") -> Path:
+  """The folder that holds data sets: `folder`, $RECJAX_DATA_DIR, `data`, `../shared/data`."""
+  if folder:
+    return Path(folder).expanduser()
+  if os.environ.get("RECJAX_DATA_DIR"):
+    return Path(os.environ["RECJAX_DATA_DIR"]).expanduser()
+  places = (Path("data"), Path("../shared/data"))
+  return next((place for place in places if place.is_dir()), places[0])
+
+
+def cache_root(cache: str = "") -> Path:
+  """The folder for everything that can be made again; see `Common.cache`."""
+  if cache:
+    return Path(cache).expanduser()
+  if os.environ.get("RECJAX_CACHE_DIR"):
+    return Path(os.environ["RECJAX_CACHE_DIR"]).expanduser()
+  if os.environ.get("XDG_CACHE_HOME"):
+    return Path(os.environ["XDG_CACHE_HOME"]).expanduser() / "recjax"
+  return Path("~/.cache/recjax").expanduser()
+
+
+def fingerprint(*parts: Any) -> str:
+  """Hex SHA-256 over files (`Path`: their content) and JSON-ready options, in the given order."""
+  digest = hashlib.sha256()
+  for part in parts:
+    if isinstance(part, Path):
+      with part.open("rb") as file:
+        digest.update(hashlib.file_digest(file, "sha256").digest())
+    else:
+      digest.update(json.dumps(part, sort_keys=True).encode())
+    digest.update(b"\0")
+  return digest.hexdigest()
+
+
+def checked_ids(values: pa.Array, numbered: bool, place: str, column: str, row: int) -> np.ndarray:
+  """Ids of a column as int64 numbers from 1 (`numbered`) or as a str array.
+
+  `row` is the number of the first value, for messages. Raises DataError for null, empty, zero,
+  negative and non-integer ids.
+  """
+  _refuse_nulls(values, "an id", place, column, row)
+  if not numbered:
+    if pa.types.is_floating(values.type):
+      values = _whole(values, "an id", place, column, row)
+    values = values.cast(pa.string())
+    _refuse(pc.equal(pc.utf8_trim_whitespace(values), ""), "an empty id", place, column, row)
+    return to_str(values)
+  if pa.types.is_floating(values.type):
+    values = _whole(values, "an id", place, column, row)
+  if not pa.types.is_integer(values.type):
+    raise DataError(
+      f"{place}: column {column!r} from row {row} on holds {values.type}, but ids are whole "
+      "numbers from 1."
+    )
+  _refuse_values(values, pc.less(values, 1), "ids start at 1", place, column, row)
+  _refuse_values(
+    values, pc.greater(values, LARGEST_ID), "ids end at 2**31 - 2", place, column, row
+  )
+  return values.cast(pa.int64()).to_numpy(zero_copy_only=False)
+
+
+def checked_when(values: pa.Array, place: str, column: str, row: int) -> np.ndarray:
+  """Times (Unix seconds) or positions of a column as int64; Arrow timestamps become seconds.
+
+  Raises DataError for nulls, NaN, fractions and anything that is not a number.
+  """
+  _refuse_nulls(values, "a time", place, column, row)
+  if pa.types.is_timestamp(values.type):
+    values = pc.floor(
+      pc.divide(values.cast(pa.timestamp("us")).cast(pa.int64()).cast(pa.float64()), 1e6)
+    )
+  if pa.types.is_floating(values.type):
+    values = _whole(values, "a time", place, column, row)
+  if not pa.types.is_integer(values.type):
+    raise DataError(
+      f"{place}: column {column!r} from row {row} on holds {values.type}, but times are whole "
+      "numbers."
+    )
+  return values.cast(pa.int64()).to_numpy(zero_copy_only=False)
+
+
+def checked_column(values: pa.Array, place: str, column: str, row: int) -> np.ndarray:
+  """An event column as numbers, bool or str; a null string becomes "" (code 0 later).
+
+  Raises DataError for null, NaN and infinite numbers and for types that are none of these.
+  """
+  if pa.types.is_dictionary(values.type):
+    values = values.dictionary_decode()
+  if is_text(values.type):
+    return to_str(pc.fill_null(values, ""))
+  _refuse_nulls(values, "a value", place, column, row)
+  if pa.types.is_floating(values.type):
+    bad = pc.invert(pc.is_finite(values))
+    _refuse_values(values, bad, "numbers must be finite", place, column, row)
+  elif not (pa.types.is_integer(values.type) or pa.types.is_boolean(values.type)):
+    raise DataError(
+      f"{place}: column {column!r} from row {row} on holds {values.type}, which is neither a "
+      "number nor text."
+    )
+  return values.to_numpy(zero_copy_only=False)
+
+
+def is_text(kind: pa.DataType) -> bool:
+  """True for the Arrow string types."""
+  return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def to_str(values: pa.Array) -> np.ndarray:
+  """An Arrow string array without nulls as a fixed-width NumPy str array [n]."""
+  return np.array(values.to_pylist(), dtype=np.str_) if len(values) else np.empty(0, "U1")
+
+
+def _whole(values: pa.Array, what: str, place: str, column: str, row: int) -> pa.Array:
+  bad = pc.invert(pc.is_finite(values))
+  _refuse_values(values, bad, f"{what} must be a finite number", place, column, row)
+  bad = pc.or_(
+    pc.not_equal(pc.floor(values), values), pc.greater(pc.abs(values.cast(pa.float64())), 2.0**53)
+  )
+  _refuse_values(values, bad, f"{what} must be a whole number", place, column, row)
+  return values.cast(pa.int64())
+
+
+def _refuse_nulls(values: pa.Array, what: str, place: str, column: str, row: int) -> None:
+  if values.null_count:
+    _refuse(pc.is_null(values), f"no value where {what} is needed", place, column, row)
+
+
+def _refuse_values(values, bad: pa.Array, rule: str, place: str, column: str, row: int) -> None:
+  at = int(pc.index(bad, True).as_py())
+  if at >= 0:
+    raise DataError(
+      f"{place}: column {column!r}, row {row + at} holds {values[at].as_py()}, but {rule}."
+    )
+
+
+def _refuse(bad: pa.Array, what: str, place: str, column: str, row: int) -> None:
+  at = int(pc.index(bad, True).as_py())
+  if at >= 0:
+    raise DataError(f"{place}: column {column!r}, row {row + at} holds {what}.")

@@ -1,0 +1,140 @@
+"""A folder with `interactions.parquet`, and if known `items.parquet` and `users.parquet`.
+
+`interactions` has `user_id` and `item_id`, numbered from 1, and `timestamp` (Unix seconds) or
+`order` (position in the user's history); with neither, rows count as being in order of the file and
+the log is marked as not ordered. Further columns of numbers or short text become event columns.
+`items` has `item_id`, `users` has `user_id`, each once a row.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recjax.data.sources.base import (
+  Chunk,
+  Common,
+  Source,
+  checked_column,
+  checked_ids,
+  checked_when,
+  data_root,
+  fingerprint,
+)
+from recjax.errors import ConfigError, DataError
+from recjax.registry import unknown
+
+IDS = ("numbered", "raw")
+BATCH_ROWS = 1 << 18
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Common):
+  """Keys of `config.data` for a folder; `name` is the folder below the data root, or a path."""
+
+  # Read <file_prefix>interactions.parquet and so on, for example "core5_".
+  file_prefix: str = ""
+  # "numbered": ids are numbers from 1. "raw": any numbers or text, numbered in sorted order.
+  ids: str = "numbered"
+
+
+def open_source(config: Config) -> Source:
+  """Opens the folder `config.name`; raises DataError when there is nothing to read."""
+  path = Path(config.name) if "/" in config.name else data_root(config.folder) / config.name
+  if config.ids not in IDS:
+    raise ConfigError(unknown("value of config.data.ids", config.ids, IDS))
+  name = path.name + (f"-{config.file_prefix.strip('_')}" if config.file_prefix else "")
+  return read_folder(path, name, config.file_prefix, config.ids == "numbered")
+
+
+def read_folder(
+  path: Path,
+  name: str,
+  prefix: str = "",
+  numbered: bool = True,
+  way: str = "",
+  licence: str = "",
+) -> Source:
+  """A source over the Parquet files of the folder `path`.
+
+  Raises DataError for missing or torn files and for missing columns.
+  """
+  file = path / f"{prefix}interactions.parquet"
+  columns = open_parquet(file, ("user_id", "item_id")).schema_arrow.names
+  timing = {"timestamp": "time", "order": "order"}
+  when = next((column for column in timing if column in columns), None)
+  sides = {kind: path / f"{prefix}{kind}.parquet" for kind in ("items", "users")}
+  for kind, side in sides.items():
+    if side.exists():
+      open_parquet(side, (f"{kind[:-1]}_id",))
+  present = [side for side in sides.values() if side.exists()]
+  return Source(
+    name=name,
+    fingerprint=fingerprint(
+      "folder", name, numbered, [side.name for side in present], file, *present
+    ),
+    chunks=functools.partial(_chunks, file, when, numbered),
+    timing=timing.get(when, "none"),
+    numbered=numbered,
+    items=functools.partial(_table, sides["items"]),
+    users=functools.partial(_table, sides["users"]),
+    way=way or f"read from {path}",
+    licence=licence or f"see the notes of {path.name}",
+    place=str(file),
+  )
+
+
+def open_parquet(file: Path, needed: tuple[str, ...]) -> pq.ParquetFile:
+  """Opens a Parquet file; raises DataError when it is missing, damaged or lacks a column."""
+  try:
+    opened = pq.ParquetFile(file)
+  except FileNotFoundError:
+    raise DataError(f"{file} does not exist.") from None
+  except (pa.ArrowInvalid, OSError) as error:
+    raise DataError(f"{file} cannot be read as Parquet: {_first_line(error)}.") from None
+  for column in needed:
+    if column not in opened.schema_arrow.names:
+      raise DataError(
+        f"{file} has no column {column!r}; its columns are "
+        f"{', '.join(opened.schema_arrow.names) or 'none'}."
+      )
+  return opened
+
+
+def _chunks(file: Path, when: str | None, numbered: bool) -> Iterator[Chunk]:
+  place, row = str(file), 1
+  opened = open_parquet(file, ("user_id", "item_id"))
+  try:
+    for batch in opened.iter_batches(BATCH_ROWS):
+      used = {"user_id", "item_id", when, "order"}
+      yield Chunk(
+        user=checked_ids(batch["user_id"], numbered, place, "user_id", row),
+        item=checked_ids(batch["item_id"], numbered, place, "item_id", row),
+        when=None if when is None else checked_when(batch[when], place, when, row),
+        columns={
+          name: checked_column(batch[name], place, name, row)
+          for name in batch.schema.names
+          if name not in used
+        },
+      )
+      row += len(batch)
+  except (pa.ArrowInvalid, OSError) as error:
+    raise DataError(
+      f"{file} cannot be read from row {row} on: {_first_line(error)}."
+    ) from None
+
+
+def _table(file: Path) -> pa.Table | None:
+  if not file.exists():
+    return None
+  try:
+    return pq.read_table(file)
+  except (pa.ArrowInvalid, OSError) as error:
+    raise DataError(f"{file} cannot be read: {_first_line(error)}.") from None
+
+
+def _first_line(error: Exception) -> str:
+  return str(error).splitlines()[0].rstrip(".")
