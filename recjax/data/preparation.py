@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recjax.data.sources.base import Source, checked_ids
+from recjax.data.sources.base import Source, checked_ids, is_str
 from recjax.errors import DataError
 
 # Text columns of events with at most this many values become codes; others are left out.
@@ -120,7 +120,7 @@ def stream(source: Source, folder: Path) -> dict[str, Any]:
     keys = keys or {name: str(number) for number, name in enumerate(chunk.columns)}
     for name, key in keys.items():
       values = chunk.columns[name]
-      rows[key] = _encode(text.setdefault(key, Codes()), values) if _is_str(values) else values
+      rows[key] = _encode(text.setdefault(key, Codes()), values) if is_str(values) else values
     if columns is None:
       columns = Columns(folder, {name: values.dtype.str for name, values in rows.items()})
     columns.append(rows)
@@ -255,10 +255,6 @@ def _repeats(user: np.ndarray, when: np.ndarray | None, item: np.ndarray) -> np.
   again = np.zeros(len(order), np.bool_)
   again[order[1:]] = same
   return again
-
-
-def _is_str(values: np.ndarray) -> bool:
-  return values.dtype.kind == "U"
 
 
 def _encode(codes: Codes, values: np.ndarray) -> np.ndarray:

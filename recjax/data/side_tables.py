@@ -14,11 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recjax.data.sources.base import is_text, to_str
+from recjax.data.sources.base import is_str, is_text, to_str
 from recjax.errors import DataError
 
-# A fixed-width text column may take this many bytes, a matrix made from lists this many.
-LARGEST_TEXT = 16 << 20
+# A matrix made from lists may take this many bytes.
 LARGEST_MATRIX = 256 << 20
 # Text columns of users with at most this many values, none longer than this, become codes.
 MOST_CODES = 100
@@ -88,11 +87,6 @@ def user_table(table: pa.Table | None, ids: np.ndarray, raw: np.ndarray, place: 
   return made
 
 
-def is_str(values: np.ndarray) -> bool:
-  """True for fixed-width and for `StringDType` text."""
-  return values.dtype.kind in "UT"
-
-
 def codes(values: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, list[str]]:
   """Codes int32 [n] from 1 in sorted order of `values`, 0 where not `present`; names from 0 on."""
   names, inverse = np.unique(values[present], return_inverse=True)
@@ -150,13 +144,9 @@ def _place(column: pa.Array, ids: np.ndarray, has_row: np.ndarray) -> np.ndarray
   kind, size = column.type, len(has_row)
   if is_text(kind):
     column = pc.fill_null(column, "")
-    width = max(pc.max(pc.utf8_length(column)).as_py() or 0, 1)
-    if 4 * width * size > LARGEST_TEXT:
-      placed = np.zeros(size, np.dtypes.StringDType())
-      placed[ids] = np.array(column.to_pylist(), placed.dtype)
-      return placed
-    placed = np.zeros(size, f"U{width}")
-    placed[ids] = to_str(column)
+    values = to_str(column)
+    placed = np.zeros(size, values.dtype)
+    placed[ids] = values
     return placed
   if pa.types.is_boolean(kind):
     placed = np.zeros(size, np.bool_)

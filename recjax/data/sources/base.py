@@ -21,6 +21,8 @@ from recjax.errors import ConfigError, DataError
 from recjax.registry import unknown
 
 LARGEST_ID = 2**31 - 2
+# A fixed-width str array takes 4 bytes for every character of its longest value, in every row.
+LARGEST_TEXT = 16 << 20
 DUPLICATES = ("drop", "keep", "error")
 
 
@@ -230,9 +232,19 @@ def is_text(kind: pa.DataType) -> bool:
   return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
-def to_str(values: pa.Array) -> np.ndarray:
-  """An Arrow string array without nulls as a fixed-width NumPy str array [n]."""
-  return np.array(values.to_pylist(), dtype=np.str_) if len(values) else np.empty(0, "U1")
+def is_str(values: np.ndarray) -> bool:
+  """True for both forms of str arrays: fixed-width and `StringDType`."""
+  return values.dtype.kind in "UT"
+
+
+def to_str(values: pa.Array, largest: int = LARGEST_TEXT) -> np.ndarray:
+  """Arrow strings without nulls as a NumPy str array [n].
+
+  The array is fixed-width, or a `StringDType` one where that would take more than `largest` bytes.
+  """
+  width = max(pc.max(pc.utf8_length(values)).as_py() or 0, 1) if len(values) else 1
+  wide = 4 * width * len(values) > largest
+  return np.array(values.to_pylist(), np.dtypes.StringDType() if wide else f"U{width}")
 
 
 def _whole(values: pa.Array, what: str, place: str, column: str, row: int) -> pa.Array:
