@@ -19,6 +19,8 @@ from recjax.errors import DataError
 MOST_CODES = 1024
 # Unix seconds beyond the year 5138 are milliseconds in truth.
 LATEST_TIME = 10**11
+# Users or items numbered beyond this (and beyond 100 times the events) are hardly numbered from 1.
+LARGEST_NUMBER = 10**8
 
 
 class Codes:
@@ -111,6 +113,8 @@ def stream(source: Source, folder: Path) -> dict[str, Any]:
       "user": ids["user"].add(chunk.user) if ids else chunk.user.astype(np.int32),
       "item": ids["item"].add(chunk.item) if ids else chunk.item.astype(np.int32),
     }
+    if not ids:
+      _check_dense(rows, events, source.place)
     if source.timing != "none":
       rows["when"] = chunk.when
       low, high = int(chunk.when.min()), int(chunk.when.max())
@@ -124,7 +128,7 @@ def stream(source: Source, folder: Path) -> dict[str, Any]:
     if columns is None:
       columns = Columns(folder, {name: values.dtype.str for name, values in rows.items()})
     columns.append(rows)
-    counts = _add_counts(counts, rows["user"], events, source)
+    counts = _add_counts(counts, rows["user"])
     largest_item = max(largest_item, int(rows["item"].max()))
     events += len(chunk.user)
   if events == 0:
@@ -273,17 +277,22 @@ def _check_times(when: np.ndarray, events: int, source: Source) -> None:
     )
 
 
-def _add_counts(counts: np.ndarray, user: np.ndarray, events: int, source: Source) -> np.ndarray:
+def _add_counts(counts: np.ndarray, user: np.ndarray) -> np.ndarray:
   """Event counts by user with those of one more chunk."""
-  row = int(np.argmax(user))
-  if source.numbered and user[row] > max(10**8, 100 * (events + len(user))):
-    raise DataError(
-      f"{source.place}: column 'user_id', row {events + row + 1} holds {user[row]}, too large for "
-      "users numbered from 1: set config.data.ids = 'raw'."
-    )
   more = np.bincount(user, minlength=len(counts))
   more[: len(counts)] += counts
   return more
+
+
+def _check_dense(rows: Mapping[str, np.ndarray], events: int, place: str) -> None:
+  """Refuses numbers so large that arrays indexed by them would not fit."""
+  for kind in ("user", "item"):
+    row = int(np.argmax(rows[kind]))
+    if rows[kind][row] > max(LARGEST_NUMBER, 100 * (events + len(rows[kind]))):
+      raise DataError(
+        f"{place}: column '{kind}_id', row {events + row + 1} holds {rows[kind][row]}, too large "
+        f"for {kind}s numbered from 1: set config.data.ids = 'raw'."
+      )
 
 
 def _finish_ids(
