@@ -128,7 +128,7 @@ class Updater:
     gradient = jax.tree.map(lambda g: g * scale, gradient)
     if "tables" in gradient:
       gradient["tables"] = {n: g.at[0].set(0.0) for n, g in gradient["tables"].items()}
-    norm = optax.global_norm(gradient)
+    norm = optax.tree.norm(gradient)
     finite = jnp.isfinite(total) & jnp.isfinite(norm)
     changed: dict[str, Any] = {"before": before, "mutable": mutable, "rows": {}}
     if self.by_rows:
