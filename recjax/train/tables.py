@@ -42,7 +42,7 @@ def init_table(key: jax.Array, spec: TableSpec, rows: int, mesh: Mesh) -> jax.Ar
 
 
 class Compact(NamedTuple):
-  """Distinct ids of a batch by vocabulary, int32 [capacity]; unused places hold the row count."""
+  """Ids of a batch by vocabulary, ascending, int32 [N]; repeats are replaced by the row count."""
 
   ids: Mapping[str, jax.Array]
 
@@ -52,23 +52,23 @@ def compact(
 ) -> tuple[dict[str, jax.Array], Compact]:
   """Renumbers the ids of a batch to rows of the smaller tables that hold just those ids.
 
-  Id 0 stays 0. `rows` gives the row count of a table of each vocabulary; ids at or above it cannot
-  occur, so it marks the unused places, which gathers clip and scatters drop.
+  Id 0 stays 0. `rows` gives the row count of a table of each vocabulary; no id reaches it, so it
+  marks repeats, which gathers clip and scatters drop. Sorting the ids alone and finding each by
+  bisection takes a third of the time of `jnp.unique`, which sorts pairs (measured, 100 k ids, CPU).
   """
   batch = dict(batch)
   distinct = {}
   for vocabulary in sorted({spec.vocabulary for spec in specs.values()}):
     names = [n for n in schema.indexing(vocabulary) if n in batch]
     flat = jnp.concatenate([jnp.zeros(1, jnp.int32)] + [batch[n].reshape(-1) for n in names])
-    capacity = min(flat.size, rows[vocabulary])
-    ids, inverse = jnp.unique(
-      flat, size=capacity, fill_value=rows[vocabulary], return_inverse=True
-    )
-    distinct[vocabulary] = ids
+    ordered = jnp.sort(flat)
+    place = jnp.searchsorted(ordered, flat).astype(jnp.int32)
+    repeat = jnp.concatenate([jnp.zeros(1, bool), ordered[1:] == ordered[:-1]])
+    distinct[vocabulary] = jnp.where(repeat, rows[vocabulary], ordered)
     start = 1
     for name in names:
       size = batch[name].size
-      batch[name] = inverse[start : start + size].reshape(batch[name].shape).astype(jnp.int32)
+      batch[name] = place[start : start + size].reshape(batch[name].shape)
       start += size
   return batch, Compact(distinct)
 

@@ -205,9 +205,9 @@ def test_compact_keeps_padding_and_order_of_equality():
   }
   small, distinct = row_tables.compact(batch, learner.schema, learner.tables, {"item": 40})
   ids = np.asarray(distinct.ids["item"])
-  assert ids.tolist() == [0, 3, 7, 39, 40, 40, 40]
-  np.testing.assert_array_equal(small["hist_item"], [[0, 2, 2, 1, 0]])
-  np.testing.assert_array_equal(small["target_item"], [3])
+  assert ids.tolist() == [0, 40, 40, 3, 7, 40, 39]
+  np.testing.assert_array_equal(small["hist_item"], [[0, 4, 4, 3, 0]])
+  np.testing.assert_array_equal(small["target_item"], [6])
 
 
 def test_batch_source_of_part_of_a_batch_is_that_part():
