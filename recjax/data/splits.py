@@ -86,13 +86,14 @@ def check_leakage(log: EventLog, split: Split) -> None:
     if ((holdout.history_end >= holdout.target_end) | (holdout.begin > holdout.history_end)).any():
       raise DataError(f"A {part} case of {log.name} has no target or an ill-formed history.")
   if "cut" in split.facts and log.time is not None:
-    for user in np.flatnonzero(split.train_end > split.train_begin):
-      last = int(log.time[split.train_end[user] - 1])
-      if last >= split.facts["cut"]:
-        raise DataError(
-          f"Leakage in {log.name}: user {user} has a training event at time {last}, "
-          f"not before the cut {split.facts['cut']}."
-        )
+    users = np.flatnonzero(split.train_end > split.train_begin)
+    last = np.asarray(log.time)[split.train_end[users] - 1]
+    if (last >= split.facts["cut"]).any():
+      worst = int(np.argmax(last))
+      raise DataError(
+        f"Leakage in {log.name}: user {users[worst]} has a training event at time {last[worst]}, "
+        f"not before the cut {split.facts['cut']}."
+      )
 
 
 def _bounds(log: EventLog) -> tuple[np.ndarray, np.ndarray]:
