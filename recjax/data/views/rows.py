@@ -46,3 +46,21 @@ class Cases(NamedTuple):
   user: np.ndarray
   targets: np.ndarray
   seen: Callable[[np.ndarray], np.ndarray]
+
+
+class View(NamedTuple):
+  """What a view makes of a data set.
+
+  Attributes:
+    train: rows to train on.
+    validation: cases that choose the variables to keep.
+    test: cases reported once.
+    counts: int64 [V] by vocabulary: how often each id occurs in training.
+    facts: counts for the report.
+  """
+
+  train: Rows
+  validation: Cases
+  test: Cases
+  counts: Mapping[str, np.ndarray]
+  facts: Mapping[str, Any]

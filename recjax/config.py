@@ -1,0 +1,290 @@
+"""Strict configs: every key has one home, a frozen dataclass whose comments explain it.
+
+An experiment file returns an ml_collections ConfigDict made by `experiment`, with every key of every
+part filled in, so that any of them can be overridden on the command line. `resolve` turns it, once,
+into the frozen `Config` that the rest of the library reads; unknown keys and wrong types stop there.
+"""
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import config_dict
+
+from recjax import registry
+from recjax.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+  """How long to train, and what happens along the way. All intervals count steps."""
+
+  batch_size: int = 128
+  # Exactly one of the two is above 0; an epoch shows every row once.
+  steps: int = 0
+  epochs: float = 0.0
+  log_every: int = 50
+  # Evaluation on the validation part; 0 = only at the end.
+  evaluate_every: int = 200
+  # Saving; 0 = whenever the validation part was evaluated, and at the end.
+  checkpoint_every: int = 0
+  # Stop after this many evaluations without a better `select_metric`; 0 = never.
+  patience: int = 0
+  # Validation value that chooses the variables to keep; higher is better.
+  select_metric: str = "ndcg@10"
+  # Gradients of this many equal parts of a batch are summed before the step.
+  micro_batches: int = 1
+  # resident = columns live on the device; streaming = gathered by the host; auto = by size.
+  feed: str = "auto"
+  # Auto takes the resident feed up to this many bytes of columns.
+  resident_bytes: int = 2 << 30
+  # Worker processes of the streaming feed; the batches do not depend on it.
+  workers: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+  """Dense optimizer, from optax."""
+
+  name: str = "adam"  # adam | adamw | sgd
+  learning_rate: float = 1e-3
+  b1: float = 0.9
+  b2: float = 0.999
+  weight_decay: float = 0.0  # adamw only
+  clip_norm: float = 0.0  # global norm; 0 = no clipping
+  warmup_steps: int = 0  # linear from 0
+  schedule: str = "constant"  # constant | cosine | linear, to 0 at the last step
+
+
+@dataclasses.dataclass(frozen=True)
+class Tables:
+  """How embedding tables learn."""
+
+  # dense = like any parameter, by `Optimizer`; rows = only the rows of a batch, by the optimizer below.
+  update: str = "dense"
+  optimizer: str = "adagrad"  # adagrad (one accumulator a row) | lazy_adam
+  learning_rate: float = 0.05
+  eps: float = 1e-8
+  b1: float = 0.9  # lazy_adam
+  b2: float = 0.999  # lazy_adam
+  initial_accumulator: float = 0.0  # adagrad
+  # Rows are padded to a multiple of this, so that they can be cut along mesh.model.
+  row_multiple: int = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+  """Devices as a grid ('data', 'model'): batches are cut along data, table rows along model."""
+
+  data: int = 0  # 0 = all devices that `model` leaves
+  model: int = 1
+  # Ordered (regular expression over the variable's path, axis of dimension 0); first match wins.
+  rules: tuple[tuple[str, str], ...] = (("^tables/", "model"), (".*", ""))
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Which events are for training, validation and test."""
+
+  name: str = "leave_one_out"  # leave_one_out | global_time | user_disjoint | few_shot
+  # global_time: quantiles of all event times where validation and test begin.
+  validation_from: float = 0.8
+  test_from: float = 0.9
+  # user_disjoint: shares of users held out, and the share of their events that is history.
+  validation_users: float = 0.1
+  test_users: float = 0.1
+  history_share: float = 0.8
+  # few_shot: events a user to train on; the rest is test.
+  shots: int = 20
+  seed: int = 0  # user_disjoint
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """A whole experiment. `data`, `view`, `model` and `evaluate` belong to the module they name."""
+
+  name: str
+  data: Any
+  view: Any
+  model: Any
+  evaluate: Mapping[str, Any]
+  split: Split = Split()
+  train: Train = Train()
+  optimizer: Optimizer = Optimizer()
+  tables: Tables = Tables()
+  mesh: Mesh = Mesh()
+  # First seed; `seeds` of them are trained in one program.
+  seed: int = 0
+  seeds: int = 1
+  # Variables to start from: path here -> "stage:path there".
+  initialize: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  # Experiments to run before this one: name -> "experiments/file.py:arguments".
+  stages: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  # What --mode=prove runs; see recjax/programs/prove.py.
+  proof: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  # Go on in a workdir that another config began.
+  allow_config_change: bool = False
+
+
+_PARTS = {"split": Split, "train": Train, "optimizer": Optimizer, "tables": Tables, "mesh": Mesh}
+_MODULES = {"view": "view", "model": "model"}
+# Keys that do not change what is computed: a run may go on when they differ.
+_FREE = ("allow_config_change", "proof", "data.folder", "data.cache", "train.workers")
+
+
+def experiment(
+  name: str, *, data: Mapping, view: Mapping, model: Mapping, evaluate: Mapping, **rest: Any
+) -> config_dict.ConfigDict:
+  """An experiment with every key filled in, for `get_config` to return.
+
+  Each part is a dict of what differs from its defaults; `data`, `view` and `model` say their `name`,
+  and `evaluate` maps evaluator names to their settings. Unknown keys raise ConfigError.
+  """
+  raw = {"name": name, "data": data, "view": view, "model": model, "evaluate": evaluate, **rest}
+  whole = _plain(_typed_config(raw))
+  whole["initialize"] = config_dict.ConfigDict(whole["initialize"])
+  return config_dict.ConfigDict(whole)
+
+
+def resolve(config: Mapping[str, Any]) -> Config:
+  """The frozen, typed form of a ConfigDict or plain dict; raises ConfigError on any surprise."""
+  raw = config.to_dict() if isinstance(config, config_dict.ConfigDict) else dict(config)
+  return _typed_config(raw)
+
+
+def to_json(config: Config) -> dict[str, Any]:
+  """The config as plain JSON types; `resolve` reads it back."""
+  return json.loads(json.dumps(_plain(config)))
+
+
+def fingerprint(config: Config) -> str:
+  """Sixteen hex digits over all keys that change what is computed."""
+  plain = to_json(config)
+  for path in _FREE:
+    *parents, leaf = path.split(".")
+    node = plain
+    for parent in parents:
+      node = node.get(parent, {})
+    node.pop(leaf, None)
+  return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def parse_arg(arg: str | None, **switches: Any) -> types.SimpleNamespace:
+  """Reads the text after `file.py:` into typed switches: "tiny,seed=1" with tiny=False, seed=0.
+
+  A bare word sets a boolean switch; an unknown switch raises ConfigError listing the known ones.
+  """
+  values = dict(switches)
+  for part in filter(None, (p.strip() for p in (arg or "").split(","))):
+    key, _, text = part.partition("=")
+    if key not in switches:
+      raise ConfigError(registry.unknown("config switch", key, switches))
+    default = switches[key]
+    if isinstance(default, bool):
+      if text not in ("", "true", "false", "True", "False"):
+        raise ConfigError(f"Config switch {key!r} is true or false, not {text!r}.")
+      values[key] = text in ("", "true", "True")
+    else:
+      values[key] = _cast(type(default), text, f"config switch {key!r}")
+  return types.SimpleNamespace(**values)
+
+
+def _typed_config(raw: Mapping[str, Any]) -> Config:
+  known = {f.name for f in dataclasses.fields(Config)}
+  for key in raw:
+    if key not in known:
+      raise ConfigError(registry.unknown("config key", key, known))
+  for key in ("name", "data", "view", "model", "evaluate"):
+    if key not in raw:
+      raise ConfigError(f"The config lacks the key {key!r}.")
+  parts = dict(raw)
+  for key, cls in _PARTS.items():
+    parts[key] = typed(cls, raw.get(key, {}), f"config.{key}")
+  for key, kind in _MODULES.items():
+    parts[key] = _module_config(kind, raw[key], f"config.{key}")
+  from recjax.data.load import DataConfig  # reading data configs needs no heavy import
+
+  parts["data"] = typed(DataConfig, raw["data"], "config.data")
+  parts["evaluate"] = {
+    name: typed(registry.resolve("evaluator", name).Config, value, f"config.evaluate.{name}")
+    for name, value in raw["evaluate"].items()
+  }
+  return typed(Config, parts, "config", shallow=True)
+
+
+def _module_config(kind: str, value: Any, where: str) -> Any:
+  value = _plain(value)
+  if "name" not in value:
+    raise ConfigError(f"{where} lacks the key 'name': which {kind} is meant?")
+  return typed(registry.resolve(kind, value["name"]).Config, value, where)
+
+
+def typed(cls: type, mapping: Any, where: str, shallow: bool = False) -> Any:
+  """A frozen dataclass `cls` from a mapping; unknown keys and wrong types raise ConfigError."""
+  if isinstance(mapping, cls):
+    return mapping
+  if dataclasses.is_dataclass(mapping):
+    mapping = _plain(mapping)
+  if not isinstance(mapping, Mapping):
+    raise ConfigError(f"{where} holds keys and values, not {mapping!r}.")
+  hints = typing.get_type_hints(cls)
+  for key in mapping:
+    if key not in hints:
+      raise ConfigError(registry.unknown(f"key of {where}", key, hints))
+  values = {
+    key: value if shallow and key not in ("name", "seed", "seeds", "allow_config_change")
+    else _cast(hints[key], value, f"{where}.{key}")
+    for key, value in mapping.items()
+  }
+  missing = [
+    f.name for f in dataclasses.fields(cls)
+    if f.name not in values
+    and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+  ]
+  if missing:
+    raise ConfigError(f"{where} lacks the key {missing[0]!r}.")
+  return cls(**values)
+
+
+def _cast(hint: Any, value: Any, where: str) -> Any:
+  """`value` as the annotated type; text is parsed, an int may stand for a float, nothing else."""
+  if dataclasses.is_dataclass(hint):
+    return typed(hint, value, where)
+  origin = typing.get_origin(hint)
+  if origin is tuple:
+    inner = typing.get_args(hint)
+    if not isinstance(value, (tuple, list)):
+      raise ConfigError(f"{where} is a tuple, not {value!r}.")
+    variadic = len(inner) == 2 and inner[1] is Ellipsis
+    return tuple(
+      _cast(inner[0] if variadic else inner[i], v, f"{where}[{i}]") for i, v in enumerate(value)
+    )
+  if origin is not None or hint is Any:
+    return value
+  if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+    return value
+  if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    return float(value)
+  if isinstance(value, str) and hint in (int, float):
+    try:
+      return hint(value)
+    except ValueError:
+      pass
+  raise ConfigError(f"{where} is of type {hint.__name__}, not {value!r}.")
+
+
+def _plain(value: Any) -> Any:
+  """Dataclasses and ConfigDicts as plain dicts, recursively; tuples stay."""
+  if isinstance(value, config_dict.ConfigDict):
+    return _plain(value.to_dict())
+  if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+  if isinstance(value, Mapping):
+    return {k: _plain(v) for k, v in value.items()}
+  if isinstance(value, (tuple, list)):
+    return tuple(_plain(v) for v in value)
+  return value

@@ -1,0 +1,188 @@
+"""Splits: which events may be trained on, and which moments are evaluated.
+
+Every rule is written as positions in the sorted event log, so a split of 200 million events is a few
+arrays per user. `check_leakage` states what must hold for any of them.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from recjax.config import Split as SplitConfig
+from recjax.data.log import EventLog
+from recjax.errors import ConfigError, DataError
+from recjax.registry import unknown
+
+
+class Holdout(NamedTuple):
+  """Moments to evaluate, one a row; positions count events of the log, int64 [n].
+
+  The history is events begin .. history_end - 1, the right answers history_end .. target_end - 1.
+  """
+
+  user: np.ndarray
+  begin: np.ndarray
+  history_end: np.ndarray
+  target_end: np.ndarray
+
+
+class Split(NamedTuple):
+  """A split of an event log.
+
+  Attributes:
+    train_begin: int64 [num_users + 1], first event of each user to train on (user 0 owns none).
+    train_end: int64 [num_users + 1], one past the last.
+    validation: moments that choose variables and stop training.
+    test: moments reported once, at the end.
+    facts: counts and cuts for the report.
+  """
+
+  train_begin: np.ndarray
+  train_end: np.ndarray
+  validation: Holdout
+  test: Holdout
+  facts: Mapping[str, Any]
+
+
+def make_split(log: EventLog, config: SplitConfig) -> Split:
+  """Splits a log by the rule `config.name` and checks it for leakage."""
+  rules = {
+    "leave_one_out": _leave_one_out,
+    "global_time": _global_time,
+    "user_disjoint": _user_disjoint,
+    "few_shot": _few_shot,
+  }
+  if config.name not in rules:
+    raise ConfigError(unknown("split", config.name, rules))
+  split = rules[config.name](log, config)
+  check_leakage(log, split)
+  facts = {
+    "rule": config.name,
+    "train_events": int((split.train_end - split.train_begin).sum()),
+    "validation_cases": len(split.validation.user),
+    "test_cases": len(split.test.user),
+    "ordered": log.ordered,
+    **split.facts,
+  }
+  return split._replace(facts=facts)
+
+
+def check_leakage(log: EventLog, split: Split) -> None:
+  """Raises DataError when a training event lies at or after a moment it must not know.
+
+  For every split: no event trained on belongs to a user's own targets or comes after them. Where the
+  facts name a cut in time: no event trained on is as late as the cut.
+  """
+  for part in ("validation", "test"):
+    holdout = getattr(split, part)
+    late = split.train_end[holdout.user] > holdout.history_end
+    trained = split.train_end[holdout.user] > split.train_begin[holdout.user]
+    if (late & trained).any():
+      user = int(holdout.user[np.argmax(late & trained)])
+      raise DataError(
+        f"Leakage in {log.name}: user {user} has training events at or after the {part} target."
+      )
+    if ((holdout.history_end >= holdout.target_end) | (holdout.begin > holdout.history_end)).any():
+      raise DataError(f"A {part} case of {log.name} has no target or an ill-formed history.")
+  if "cut" in split.facts and log.time is not None:
+    users = np.flatnonzero(split.train_end > split.train_begin)
+    last = np.asarray(log.time)[split.train_end[users] - 1]
+    if (last >= split.facts["cut"]).any():
+      worst = int(np.argmax(last))
+      raise DataError(
+        f"Leakage in {log.name}: user {users[worst]} has a training event at time {last[worst]}, "
+        f"not before the cut {split.facts['cut']}."
+      )
+
+
+def _bounds(log: EventLog) -> tuple[np.ndarray, np.ndarray]:
+  """First and one-past-last event of each user, [num_users + 1]."""
+  indptr = np.asarray(log.indptr)
+  return indptr[:-1], indptr[1:]
+
+
+def _leave_one_out(log: EventLog, config: SplitConfig) -> Split:
+  del config
+  begin, end = _bounds(log)
+  held = end - begin >= 3
+  users = np.flatnonzero(held)
+  if not len(users):
+    raise DataError(f"leave_one_out needs users of 3 events or more; {log.name} has none.")
+  holdout = lambda back: Holdout(
+    users.astype(np.int32), begin[users], end[users] - back, end[users] - back + 1
+  )
+  facts = {"users_too_short_to_hold_out": int(((end > begin) & ~held).sum())}
+  return Split(begin, np.where(held, end - 2, end), holdout(2), holdout(1), facts)
+
+
+def _global_time(log: EventLog, config: SplitConfig) -> Split:
+  if log.time is None:
+    raise DataError(f"global_time needs event times, and {log.name} has none.")
+  if not 0.0 < config.validation_from < config.test_from < 1.0:
+    raise ConfigError(
+      "global_time needs 0 < split.validation_from < split.test_from < 1, not "
+      f"{config.validation_from} and {config.test_from}."
+    )
+  begin, end = _bounds(log)
+  time = np.asarray(log.time)
+  cut, test_cut = (
+    int(t) for t in np.quantile(time, [config.validation_from, config.test_from], method="lower")
+  )
+  before = lambda t: begin + np.add.reduceat(
+    np.append(time < t, False), np.minimum(begin, len(time))
+  ) * (end > begin)
+  train_end, validation_end = before(cut), before(test_cut)
+
+  def holdout(first, last):
+    # A case needs a history to predict from and at least one later event.
+    users = np.flatnonzero((first < last) & (first > begin))
+    return Holdout(users.astype(np.int32), begin[users], first[users], last[users])
+
+  facts = {"cut": cut, "test_cut": test_cut, "origin": log.origin}
+  return Split(begin, train_end, holdout(train_end, validation_end),
+               holdout(validation_end, end), facts)
+
+
+def _user_disjoint(log: EventLog, config: SplitConfig) -> Split:
+  begin, end = _bounds(log)
+  users = np.flatnonzero(end > begin)
+  shuffled = np.random.default_rng(config.seed).permutation(users)
+  validation = round(len(users) * config.validation_users)
+  test = round(len(users) * config.test_users)
+  if validation + test >= len(users) or min(validation, test) < 1:
+    raise ConfigError(
+      f"user_disjoint with split.validation_users={config.validation_users} and "
+      f"split.test_users={config.test_users} leaves a part of {len(users)} users empty."
+    )
+
+  def holdout(chosen):
+    chosen = np.sort(chosen)
+    length = end[chosen] - begin[chosen]
+    history = np.floor(length * config.history_share).astype(np.int64)
+    usable = (history >= 1) & (history < length)
+    chosen, history = chosen[usable], history[usable]
+    return Holdout(chosen.astype(np.int32), begin[chosen], begin[chosen] + history, end[chosen])
+
+  train_end = end.copy()
+  held = shuffled[: validation + test]
+  train_end[held] = begin[held]
+  facts = {"held_out_users": int(len(held))}
+  return Split(begin, train_end, holdout(shuffled[:validation]),
+               holdout(shuffled[validation : validation + test]), facts)
+
+
+def _few_shot(log: EventLog, config: SplitConfig) -> Split:
+  begin, end = _bounds(log)
+  if config.shots < 2:
+    raise ConfigError(f"few_shot needs split.shots of 2 or more, not {config.shots}.")
+  train_end = np.minimum(begin + config.shots, end)
+  users = np.flatnonzero(train_end < end)
+  if not len(users):
+    raise DataError(f"few_shot with {config.shots} shots leaves no test events in {log.name}.")
+  # The last shot doubles as the validation target, and is then not trained on.
+  train_end[users] -= 1
+  cut = train_end[users]
+  validation = Holdout(users.astype(np.int32), begin[users], cut, cut + 1)
+  test = Holdout(users.astype(np.int32), begin[users], cut + 1, end[users])
+  return Split(begin, train_end, validation, test, {"shots": config.shots})

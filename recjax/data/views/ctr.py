@@ -1,0 +1,175 @@
+"""The view for click models: a history, a candidate and whether it was taken (protocol P-SMALL).
+
+For every training event but a user's first there is one row with the event as the candidate and
+label 1, and `negatives` rows with an item of which the user's whole log is free and label 0, drawn
+once, uniformly. Validation and test set one positive against `candidates` - 1 such negatives.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from recjax.data.log import EventLog
+from recjax.data.schema import Field, Schema
+from recjax.data.splits import Holdout, Split
+from recjax.data.views.next_item import position_dtype, ragged
+from recjax.data.views.rows import Cases, Rows, View
+from recjax.errors import ConfigError, DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Settings of the view."""
+
+  name: str = "ctr"
+  length: int = 50  # newest behaviours before the candidate
+  negatives: int = 4  # per positive, in training
+  candidates: int = 100  # per case when evaluating: one positive, the rest negatives
+  seed: int = 0  # of the negatives; fixed, so that models are compared on the same rows
+
+
+def build(config: Config, log: EventLog, split: Split) -> View:
+  """Rows with user_id, group_id, hist_*, target_*, label, weight; `*` is item and, if known, cat."""
+  if not isinstance(log, EventLog):
+    raise DataError("The view 'ctr' needs an event log; for a click table take the view 'table'.")
+  if min(config.negatives, config.candidates - 1) < 1:
+    raise ConfigError("The view 'ctr' needs view.negatives >= 1 and view.candidates >= 2.")
+  first = split.train_begin + 1
+  user = np.repeat(np.arange(len(first)), np.maximum(split.train_end - first, 0))
+  if not len(user):
+    raise DataError(f"{log.name} has no user with 2 training events or more.")
+  before = np.concatenate([[0], np.cumsum(np.maximum(split.train_end - first, 0))])
+  position = first[user] + np.arange(len(user)) - before[user]
+  rng = np.random.default_rng([config.seed, 0])
+  negative = unseen_items(log, np.repeat(user, config.negatives), rng)
+  candidate = np.concatenate(
+    [np.asarray(log.item)[position][:, None], negative.reshape(-1, config.negatives)], axis=1
+  )
+  label = np.zeros(candidate.shape, np.float32)
+  label[:, 0] = 1.0
+  repeat = 1 + config.negatives
+  begin = split.train_begin[user]
+  columns = {
+    "user": np.repeat(user, repeat),
+    "begin": np.repeat(begin, repeat),
+    "end": np.repeat(position, repeat),
+    "candidate": candidate.reshape(-1),
+    "label": label.reshape(-1),
+  }
+  train = _rows(log, config.length, columns, ())
+  counts = _counts(log, config.length, begin, position, candidate, repeat)
+  return View(
+    train,
+    _cases(log, config, split.validation, 1),
+    _cases(log, config, split.test, 2),
+    counts,
+    {"train_rows": train.count, "negatives": config.negatives, "candidates": config.candidates},
+  )
+
+
+def unseen_items(log: EventLog, user: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """For each entry of `user` [n] an item drawn uniformly from those absent from that user's log."""
+  owner = np.repeat(np.arange(log.num_users + 1, dtype=np.int64), np.diff(log.indptr))
+  width = log.num_items + 1
+  pairs = np.unique(owner * width + np.asarray(log.item))
+  distinct = np.bincount(pairs // width, minlength=log.num_users + 1)
+  if len(user) and distinct[user].max() >= log.num_items:
+    full = int(user[np.argmax(distinct[user])])
+    raise DataError(f"User {full} of {log.name} has every item; no negative is left to draw.")
+  item = rng.integers(1, width, len(user))
+  while True:
+    key = user * width + item
+    place = np.minimum(np.searchsorted(pairs, key), len(pairs) - 1)
+    again = np.flatnonzero(pairs[place] == key)
+    if not len(again):
+      return item.astype(np.int32)
+    item[again] = rng.integers(1, width, len(again))
+
+
+def _rows(log: EventLog, length: int, columns: dict, shape: tuple[int, ...]) -> Rows:
+  """Rows over event positions; `shape` is () for one candidate a row, (C,) for several."""
+  with_category = "category" in log.items and "category" in log.vocabularies
+  fields = {
+    "user_id": Field("id", (), "user"),
+    "group_id": Field("id", ()),
+    "hist_item": Field("ids", (length,), "item"),
+    "hist_mask": Field("mask", (length,)),
+    "target_item": Field("ids" if shape else "id", shape, "item"),
+    "label": Field("label", shape),
+    "weight": Field("float", ()),
+  }
+  if with_category:
+    fields["hist_cat"] = Field("ids", (length,), "category")
+    fields["target_cat"] = Field("ids" if shape else "id", shape, "category")
+  dtype = position_dtype(columns["end"])
+  columns = {
+    "item": log.item,
+    "user": columns["user"].astype(np.int32),
+    "begin": columns["begin"].astype(dtype),
+    "end": columns["end"].astype(dtype),
+    "candidate": columns["candidate"].astype(np.int32),
+    "label": columns["label"],
+  }
+  if with_category:
+    columns["category"] = np.asarray(log.items["category"], np.int32)
+
+  def gather(xp, columns, index):
+    begin, end = columns["begin"][index][:, None], columns["end"][index][:, None]
+    position = end - length + xp.arange(length, dtype=end.dtype)[None, :]
+    mask = position >= begin
+    history = xp.where(mask, columns["item"][xp.where(mask, position, 0)], 0)
+    user, candidate = columns["user"][index], columns["candidate"][index]
+    batch = {
+      "user_id": user,
+      "group_id": user,
+      "hist_item": history,
+      "hist_mask": mask,
+      "target_item": candidate,
+      "label": columns["label"][index],
+      "weight": xp.ones(user.shape, np.float32),
+    }
+    if with_category:
+      batch["hist_cat"] = columns["category"][history]
+      batch["target_cat"] = columns["category"][candidate]
+    return batch
+
+  return Rows(len(columns["end"]), columns, gather, Schema(fields, log.vocabularies))
+
+
+def _cases(log: EventLog, config: Config, holdout: Holdout, stream: int) -> Cases:
+  count = config.candidates
+  rng = np.random.default_rng([config.seed, stream])
+  negative = unseen_items(log, np.repeat(holdout.user.astype(np.int64), count - 1), rng)
+  positive = np.asarray(log.item)[holdout.history_end]
+  candidate = np.concatenate([positive[:, None], negative.reshape(-1, count - 1)], axis=1)
+  label = np.zeros(candidate.shape, np.float32)
+  label[:, 0] = 1.0
+  columns = {
+    "user": holdout.user, "begin": holdout.begin, "end": holdout.history_end,
+    "candidate": candidate, "label": label,
+  }
+  rows = _rows(log, config.length, columns, (count,))
+  longest = int((holdout.history_end - holdout.begin).max(initial=1))
+  seen = lambda index: ragged(log.item, holdout.begin[index], holdout.history_end[index], longest)
+  return Cases(rows, holdout.user, positive[:, None].astype(np.int32), seen)
+
+
+def _counts(log, length, begin, position, candidate, repeat) -> dict[str, np.ndarray]:
+  """Occurrences of each item and category in the training rows, as candidate or in a history.
+
+  Event p stands in the history of every row whose window begin' .. position - 1 holds it; a
+  difference array counts those without touching the windows one by one.
+  """
+  start = np.maximum(begin, position - length)
+  change = np.zeros(log.num_events + 1, np.int64)
+  np.add.at(change, start, repeat)
+  np.add.at(change, position, -repeat)
+  item = np.asarray(log.item)
+  counts = np.bincount(candidate.reshape(-1), minlength=log.vocabularies["item"])
+  counts += np.bincount(item, np.cumsum(change[:-1]), log.vocabularies["item"]).astype(np.int64)
+  result = {"item": counts}
+  if "category" in log.items and "category" in log.vocabularies:
+    size = log.vocabularies["category"]
+    category = np.asarray(log.items["category"])[: len(counts)]
+    result["category"] = np.bincount(category, counts, size).astype(np.int64)
+  return result

@@ -1,0 +1,83 @@
+"""The command line: `python -m recjax.main --config=experiments/NAME.py --workdir=FOLDER`."""
+
+import os
+import pathlib
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from recjax.errors import RecjaxError
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "Experiment file, with arguments after a colon: experiments/sasrec.py:tiny",
+  lock_config=True,
+)
+_MODE = flags.DEFINE_enum(
+  "mode", "train", ["train", "evaluate", "recommend", "prove"], "What to do."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the same command goes on in it.")
+_HISTORY = flags.DEFINE_string("history", "", "recommend: labels or ids, oldest first, '|' between.")
+_TOP = flags.DEFINE_integer("top", 10, "recommend: how many items.", lower_bound=1)
+_MULTIHOST = flags.DEFINE_bool(
+  "multihost", False, "Join the other hosts of a pod or cluster job before anything else."
+)
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator", None, "host:port of process 0, where the cluster does not say it by itself."
+)
+_PROCESSES = flags.DEFINE_integer("processes", None, "With --coordinator: how many processes.")
+_PROCESS = flags.DEFINE_integer("process", None, "With --coordinator: number of this process.")
+
+
+def main(argv: list[str]) -> None:
+  """Runs one mode; mistakes in what was given end with one sentence, without a traceback."""
+  if len(argv) > 1:
+    sys.exit(f"recjax: what is {argv[1]!r}? Flags begin with '--'; see --help.")
+  logging.set_verbosity(logging.INFO)
+  try:
+    run()
+  except RecjaxError as error:
+    if os.environ.get("RECJAX_TRACEBACK"):
+      raise
+    sys.exit(f"recjax: {error}")
+
+
+def run() -> None:
+  """Imports what the mode needs and calls it."""
+  if _MODE.value != "prove" and not _WORKDIR.value:
+    raise RecjaxError("Say where the run lives: --workdir=FOLDER.")
+  if _MODE.value in ("train", "prove") and _CONFIG.value is None:
+    raise RecjaxError("Say what to run: --config=experiments/NAME.py.")
+  from recjax.programs import start
+
+  start.runtime(_MULTIHOST.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+  from recjax.config import resolve
+
+  config = None if _CONFIG.value is None else resolve(_CONFIG.value)
+  workdir = pathlib.Path(_WORKDIR.value) if _WORKDIR.value else None
+  if _MODE.value == "train":
+    from recjax.programs.train import train
+
+    if train(config, workdir)["status"] == "interrupted":
+      sys.exit(143)  # what a shell reports for SIGTERM: not finished, run me again
+  elif _MODE.value == "evaluate":
+    from recjax.programs.evaluate import evaluate
+
+    evaluate(config, workdir)
+  elif _MODE.value == "recommend":
+    from recjax.programs.recommend import recommend
+
+    recommend(workdir, _HISTORY.value, _TOP.value)
+  else:
+    from recjax.programs.prove import prove
+
+    prove(config, workdir)
+
+
+def entry() -> None:
+  """Entry point of the installed command."""
+  app.run(main)
+
+
+if __name__ == "__main__":
+  entry()

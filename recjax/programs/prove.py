@@ -1,0 +1,184 @@
+"""Proofs: a config's claims, checked by running every arm in every world and comparing them.
+
+    config.proof = {
+      "worlds": {name: {"set": ("data.name=...",)}},            one table each
+      "arms": {name: {"config": "experiments/x.py:arg", "set": ("model.pool=mean",)}},
+      "seeds": 5,                                               0, 1, ... of them
+      "metrics": ("ndcg@10",),                                  columns of the tables
+      "reference": arm,                                         paired tests are against it
+      "claims": ({"name": ..., "world": ..., "better": arm, "worse": arm or "fact:NAME",
+                  "metric": ..., "margin": 0.01},),             mean(better) - mean(worse) >= margin
+    }
+
+An arm without "config" is this very config. A claim with "at_least" instead of "worse" compares with a
+number. Thresholds are part of the config, so they are fixed before the run. Runs live in the workdir and
+are picked up again; the result is written to docs/results/NAME.json.
+"""
+
+import ast
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from recjax.config import Config, resolve, to_json
+from recjax.errors import ConfigError, RecjaxError
+from recjax.evaluate import significance
+from recjax.programs.results import write_result
+from recjax.programs.runs import read_config_file, versions
+from recjax.programs.train import train
+from recjax.registry import unknown
+
+_KEYS = ("worlds", "arms", "seeds", "metrics", "reference", "claims", "title", "note")
+
+
+def prove(config: Config, workdir: pathlib.Path | None) -> dict[str, Any]:
+  """Runs the proof of a config; writes and returns its result, and raises RecjaxError if interrupted."""
+  proof = dict(config.proof)
+  for key in proof:
+    if key not in _KEYS:
+      raise ConfigError(unknown("key of config.proof", key, _KEYS))
+  if not proof.get("arms"):
+    raise ConfigError(f"{config.name} states no proof: config.proof has no arms.")
+  workdir = workdir or pathlib.Path("runs") / "proof" / config.name
+  worlds = proof.get("worlds") or {"": {"set": ()}}
+  runs: dict[str, dict[str, Run]] = {}
+  for world, world_changes in worlds.items():
+    runs[world] = {}
+    for arm, changes in proof["arms"].items():
+      name = f"{world}/{arm}".strip("/")
+      logging.info("Proof %s: %s", config.name, name)
+      base = read_config_file(changes["config"]) if "config" in changes else config
+      settings = (*changes.get("set", ()), *world_changes.get("set", ()))
+      own = override(base, (f"seeds={proof.get('seeds', 1)}", "seed=0", *settings))
+      folder = workdir / name
+      report = train(dataclasses.replace(own, proof={}), folder)
+      if report["status"] != "finished":
+        raise RecjaxError(f"The proof was interrupted in {name}; the same command goes on.")
+      runs[world][arm] = Run(report, folder)
+  claims = [check(claim, runs) for claim in proof.get("claims", ())]
+  result = {
+    "name": config.name,
+    "title": proof.get("title", config.name),
+    "note": proof.get("note", ""),
+    "command": f"python -m recjax.main --mode=prove --config=experiments/{config.name}.py",
+    "seeds": list(range(proof.get("seeds", 1))),
+    "tables": [table(world, runs[world], proof) for world in runs],
+    "claims": claims,
+    "passed": all(claim["passed"] for claim in claims),
+    "data": {w: next(iter(r.values())).report["data"] for w, r in runs.items()},
+    "versions": versions(),
+  }
+  write_result(result)
+  for claim in claims:
+    logging.info("%s  %s", "holds" if claim["passed"] else "FAILS", claim["text"])
+  return result
+
+
+class Run:
+  """A finished run, read back."""
+
+  def __init__(self, report: Mapping[str, Any], folder: pathlib.Path):
+    self.report, self._folder = report, folder
+
+  def values(self, metric: str, part: str = "test") -> np.ndarray:
+    """The metric of every seed."""
+    metrics = self.report[part]["metrics"]
+    if metric not in metrics:
+      raise ConfigError(unknown("metric", metric, metrics))
+    return np.asarray(metrics[metric]["values"], np.float64)
+
+  def cases(self, metric: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """(user [n], values [seeds, n]) of the test cases, or None where the metric has none."""
+    with np.load(self._folder / "cases_test.npz", allow_pickle=False) as stored:
+      if metric not in stored:
+        return None
+      return stored["user"], stored[metric]
+
+
+def override(config: Config, settings: tuple[str, ...]) -> Config:
+  """The config with "dotted.key=value" settings applied; unknown keys raise ConfigError."""
+  tree = to_json(config)
+  for setting in settings:
+    path, found, text = setting.partition("=")
+    if not found:
+      raise ConfigError(f"{setting!r} is not of the form key=value.")
+    *parents, leaf = path.split(".")
+    node = tree
+    for name in parents:
+      if not isinstance(node.get(name), dict):
+        raise ConfigError(unknown("config key", name, node))
+      node = node[name]
+    if leaf not in node:
+      raise ConfigError(unknown("config key", leaf, node))
+    try:
+      node[leaf] = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+      node[leaf] = text
+  return resolve(tree)
+
+
+def check(claim: Mapping[str, Any], runs: Mapping[str, Mapping[str, Run]]) -> dict[str, Any]:
+  """A claim with both sides measured: mean over seeds of each, and whether the margin holds."""
+  world = claim.get("world", next(iter(runs)))
+  if world not in runs:
+    raise ConfigError(unknown("world", world, runs))
+  arms = runs[world]
+  metric, margin = claim["metric"], float(claim.get("margin", 0.0))
+  side = lambda arm: arms[arm] if arm in arms else _raise(unknown("arm", arm, arms))
+  better = float(side(claim["better"]).values(metric).mean())
+  if "at_least" in claim:
+    worse, against = float(claim["at_least"]), f"{claim['at_least']}"
+  elif str(claim["worse"]).startswith("fact:"):
+    fact = claim["worse"].removeprefix("fact:")
+    facts = side(claim["better"]).report["data"]
+    if fact not in facts:
+      raise ConfigError(unknown("fact of the data", fact, facts))
+    worse, against = float(facts[fact]), f"{fact} {float(facts[fact]):.4f}"
+  else:
+    worse = float(side(claim["worse"]).values(metric).mean())
+    against = f"{claim['worse']} {worse:.4f}"
+  passed = better - worse >= margin
+  sign = f"{margin:+g} or more" if margin else "no less"
+  text = f"{claim['name']}: {metric} of {claim['better']} {better:.4f} against {against}: {sign}"
+  return {
+    **claim, "world": world, "left": better, "right": worse, "difference": better - worse,
+    "margin": margin, "passed": bool(passed), "text": text,
+  }
+
+
+def _raise(message: str):
+  raise ConfigError(message)
+
+
+def table(world: str, arms: Mapping[str, Run], proof: Mapping[str, Any]) -> dict[str, Any]:
+  """One row an arm: metrics as mean and deviation over seeds, paired tests against the reference."""
+  metrics = tuple(proof["metrics"])
+  reference = proof.get("reference")
+  rows = []
+  for arm, run in arms.items():
+    row: dict[str, Any] = {"arm": arm}
+    for metric in metrics:
+      row[metric] = {"mean": run.values(metric).mean(), "std": _deviation(run.values(metric))}
+    row["parameters"] = sum(run.report["parameters"].values())
+    row["train_seconds"] = run.report["train_seconds"]
+    row["cases"] = run.report["test"]["facts"]
+    if reference and arm != reference:
+      row["paired"] = {m: paired(run, arms[reference], m) for m in metrics}
+    rows.append(row)
+  return {"world": world, "metrics": metrics, "reference": reference, "rows": rows}
+
+
+def _deviation(values: np.ndarray) -> float:
+  return float(values.std(ddof=1)) if len(values) > 1 else 0.0
+
+
+def paired(left: Run, right: Run, metric: str) -> dict[str, Any] | None:
+  """Paired tests of two runs over the same test cases, each case averaged over seeds first."""
+  a, b = left.cases(metric), right.cases(metric)
+  if a is None or b is None:
+    return None
+  return significance.compare_runs(*a, *b)

@@ -1,0 +1,67 @@
+"""Stored results and the page made from them: docs/results/NAME.json and docs/results.md."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from recjax.train.writers import plain, write_json
+
+FOLDER = pathlib.Path("docs/results")
+PAGE = pathlib.Path("docs/results.md")
+
+
+def write_result(result: Mapping[str, Any]) -> None:
+  """Stores a result under its name and makes the page anew."""
+  FOLDER.mkdir(parents=True, exist_ok=True)
+  write_json(FOLDER / f"{result['name']}.json", plain(result))
+  write_page()
+
+
+def write_page() -> None:
+  """Makes docs/results.md from every stored result."""
+  parts = [
+    "# Results\n\nMade from `docs/results/*.json` by the commands shown; not edited by hand. "
+    "`p` is the Holm-corrected paired t-test over users against the reference arm.\n"
+  ]
+  for path in sorted(FOLDER.glob("*.json")):
+    parts.append(section(json.loads(path.read_text())))
+  PAGE.write_text("\n".join(parts))
+
+
+def section(result: Mapping[str, Any]) -> str:
+  """A result as Markdown."""
+  lines = [f"## {result['title']}", "", f"`{result['command']}`", ""]
+  if result.get("note"):
+    lines += [result["note"], ""]
+  for table in result.get("tables", ()):
+    lines += _table(table)
+  for claim in result.get("claims", ()):
+    lines.append(f"- {'holds' if claim['passed'] else '**fails**'}: {claim['text']}")
+  return "\n".join(lines) + "\n"
+
+
+def _table(table: Mapping[str, Any]) -> list[str]:
+  if "columns" in table:
+    head, rows = table["columns"], table["rows"]
+  else:
+    head = ["", *table["metrics"], "p", "parameters", "train s"]
+    rows = [_row(row, table) for row in table["rows"]]
+  caption = table.get("world") or table.get("caption", "")
+  lines = [f"**{caption}**", ""] if caption else []
+  lines += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+  lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
+  return [*lines, ""]
+
+
+def _row(row: Mapping[str, Any], table: Mapping[str, Any]) -> list[str]:
+  cells = [row["arm"]]
+  for metric in table["metrics"]:
+    value = row[metric]
+    spread = f" ± {value['std']:.4f}" if value["std"] else ""
+    cells.append(f"{value['mean']:.4f}{spread}")
+  test = (row.get("paired") or {}).get(table["metrics"][0])
+  cells.append("reference" if row["arm"] == table["reference"] else (
+    f"{test['t_p_holm']:.2g}" if test else "–"
+  ))
+  return [*cells, f"{row['parameters']:,}", f"{row['train_seconds']:.0f}"]

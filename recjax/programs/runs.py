@@ -1,0 +1,246 @@
+"""A run's folder: what is in it, who may go on in it, how it ends.
+
+    config.json     the resolved config, written first
+    metrics.jsonl   every logged value; tensorboard/ shows the same
+    checkpoints/    latest states; best/ the variables of the best validation
+    stages/NAME/    runs that this one builds on
+    cases_PART.npz  value of every metric for every evaluated case
+    export/         variables, config, schema and names, for serving and other programs
+    report.json     written last: its presence means finished
+"""
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import json
+import pathlib
+import platform
+import resource
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+import recjax
+from recjax.config import Config, fingerprint, resolve, to_json
+from recjax.errors import ConfigError, RecjaxError
+from recjax.programs.assemble import Parts
+from recjax.registry import unknown
+from recjax.serve.export import write_export
+from recjax.train.arrays import load_arrays
+from recjax.train.progress import Progress
+from recjax.train.state import TrainState
+from recjax.train.writers import Writer, write_json
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def read_config_file(reference: str) -> Config:
+  """The config of "path/file.py:arguments", resolved."""
+  path, _, arg = reference.partition(":")
+  if not pathlib.Path(path).is_file():
+    raise ConfigError(f"There is no config file {path!r}.")
+  spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return resolve(module.get_config(arg or None))
+
+
+def read_run_config(workdir: pathlib.Path) -> Config:
+  """The config that a workdir was begun with."""
+  path = pathlib.Path(workdir) / "config.json"
+  if not path.is_file():
+    raise RecjaxError(f"{workdir} is not a run: it has no config.json.")
+  return resolve(json.loads(path.read_text()))
+
+
+def finished(workdir: pathlib.Path) -> dict[str, Any] | None:
+  """The report of a finished run, else None."""
+  path = pathlib.Path(workdir) / "report.json"
+  return json.loads(path.read_text()) if path.is_file() else None
+
+
+def guard(config: Config, workdir: pathlib.Path) -> None:
+  """Raises ConfigError where the workdir belongs to another config, naming the first difference."""
+  path = workdir / "config.json"
+  if not path.is_file() or config.allow_config_change:
+    return
+  stored = read_run_config(workdir)
+  if fingerprint(stored) == fingerprint(config):
+    return
+  ours, theirs = _flat(to_json(config)), _flat(to_json(stored))
+  key = next(k for k in sorted({*ours, *theirs}) if ours.get(k) != theirs.get(k))
+  raise ConfigError(
+    f"{workdir} was begun with {key}={theirs.get(key)!r}, this config has {ours.get(key)!r}; take a "
+    "new workdir, or pass --config.allow_config_change=True to go on all the same."
+  )
+
+
+def begin(config: Config, workdir: pathlib.Path) -> None:
+  """Makes the folder, or checks that it is ours, and writes the config."""
+  workdir.mkdir(parents=True, exist_ok=True)
+  guard(config, workdir)
+  if jax.process_index() == 0:
+    write_json(workdir / "config.json", to_json(config))
+
+
+def run_stages(
+  config: Config, workdir: pathlib.Path, train: Callable
+) -> dict[str, dict[str, Any]]:
+  """Trains the stages in order, each in its own folder; returns their reports."""
+  reports = {}
+  for name, reference in config.stages.items():
+    logging.info("Stage %s: %s", name, reference)
+    reports[name] = train(read_config_file(reference), workdir / "stages" / name)
+    if reports[name]["status"] == "interrupted":
+      break
+  return reports
+
+
+def initialize(config: Config, workdir: pathlib.Path, state: TrainState) -> TrainState:
+  """The state with the variables that `config.initialize` takes from stages."""
+  variables = state.variables
+  for target, origin in config.initialize.items():
+    stage, _, path = origin.partition(":")
+    if stage not in config.stages:
+      raise ConfigError(f"config.initialize[{target!r}]: " + unknown("stage", stage, config.stages))
+    source = _flat(load_arrays(workdir / "stages" / stage / "export" / "variables.safetensors"))
+    picked = {k: v for k, v in source.items() if k == path or k.startswith(path + "/")}
+    if not picked:
+      raise ConfigError(f"Stage {stage!r}: " + unknown("variable", path, source))
+    for name, value in picked.items():
+      variables = _replace(variables, (target + name[len(path):]).split("/"), value, origin)
+  return TrainState(**{**vars(state), "variables": variables})
+
+
+def _replace(tree: Mapping, path: list[str], value: np.ndarray, origin: str) -> dict:
+  if path[0] not in tree:
+    raise ConfigError(f"Taking {origin!r}: " + unknown("variable", path[0], tree))
+  old = tree[path[0]]
+  if len(path) > 1:
+    return {**tree, path[0]: _replace(old, path[1:], value, origin)}
+  if old.shape[-value.ndim :] != value.shape:
+    raise ConfigError(f"{origin!r} of shape {value.shape} does not fit shape {old.shape}.")
+  value = np.broadcast_to(value, old.shape).astype(old.dtype)
+  return {**tree, path[0]: jax.device_put(value, old.sharding)}
+
+
+def evaluate_part(parts: Parts, variables: Mapping[str, Any], part: str) -> list:
+  """One merged evaluation per seed over all evaluators of a part."""
+  merged = []
+  for i in range(parts.config.seeds):
+    own = variables
+    if parts.config.seeds > 1 and parts.learner.loss is not None:
+      own = jax.tree.map(lambda a, i=i: a[i], variables)
+    results = [run(own) for run in parts.evaluators[part].values()]
+    merged.append(
+      results[0]._replace(
+        values={k: v for r in results for k, v in r.values.items()},
+        per_case={k: v for r in results for k, v in r.per_case.items()},
+        facts={k: v for r in results for k, v in r.facts.items()},
+      )
+    )
+  return merged
+
+
+def finish(
+  parts: Parts, workdir: pathlib.Path, variables: Any, progress: Progress, step: int, started: float
+) -> dict[str, Any]:
+  """Evaluates the kept variables, exports them and writes the report; returns it."""
+  config = parts.config
+  parts_of_report = {}
+  for part in ("validation", "test"):
+    evaluations = evaluate_part(parts, variables, part)
+    parts_of_report[part] = summary(evaluations)
+    if jax.process_index() == 0:
+      save_cases(workdir / f"cases_{part}.npz", evaluations)
+  report = {
+    "status": "finished",
+    "name": config.name,
+    **parts_of_report,
+    "seeds": list(range(config.seed, config.seed + config.seeds)),
+    "steps": step,
+    "best_step": progress.best_step,
+    "train_seconds": float(progress.seconds),
+    "session_seconds": time.perf_counter() - started,
+    "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    "parameters": count_variables(variables, config.seeds if parts.learner.loss else 1),
+    "data": {**parts.data.facts, "split": parts.split.facts if parts.split else None},
+    "view": parts.view.facts,
+    "config_fingerprint": fingerprint(config),
+    "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    "versions": versions(),
+  }
+  if jax.process_index() == 0:
+    export_variables(parts, workdir, variables)
+    if parts.learner.loss is not None:
+      writer = Writer(workdir, step)
+      writer.write(step, "test", {k: v["mean"] for k, v in report["test"]["metrics"].items()})
+      writer.close()
+    write_json(workdir / "report.json", report)
+  for name, value in report["test"]["metrics"].items():
+    spread = f" +- {value['std']:.4f}" if config.seeds > 1 else ""
+    logging.info("test %s %.4f%s", name, value["mean"], spread)
+  return finished(workdir) or report
+
+
+def export_variables(parts: Parts, workdir: pathlib.Path, variables: Any) -> None:
+  """Writes <workdir>/export with the variables of the first seed."""
+  if parts.config.seeds > 1 and parts.learner.loss is not None:
+    variables = jax.tree.map(lambda a: a[0], variables)
+  write_export(
+    workdir / "export", jax.device_get(variables), to_json(parts.config),
+    parts.view.train.schema, getattr(parts.data, "items", {}),
+  )
+
+
+def summary(evaluations: list) -> dict[str, Any]:
+  """Mean, deviation and values over seeds of every metric, and the counts behind them."""
+  metrics = {}
+  for name in evaluations[0].values:
+    values = np.asarray([e.values[name] for e in evaluations], np.float64)
+    deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    metrics[name] = {"mean": float(values.mean()), "std": deviation, "values": values}
+  return {"metrics": metrics, "facts": evaluations[0].facts}
+
+
+def save_cases(path: pathlib.Path, evaluations: list) -> None:
+  """Per-case values [seeds, cases] of every metric, and the user of each case."""
+  arrays = {
+    name: np.stack([e.per_case[name] for e in evaluations]) for name in evaluations[0].per_case
+  }
+  partial = path.with_name(f".{path.stem}.partial.npz")
+  np.savez(partial, user=evaluations[0].case_user, **arrays)
+  partial.replace(path)
+
+
+def count_variables(variables: Mapping[str, Any], seeds: int) -> dict[str, int]:
+  """Numbers in each collection, of one seed."""
+  return {
+    name: sum(a.size for a in jax.tree.leaves(tree)) // seeds for name, tree in variables.items()
+  }
+
+
+def versions() -> dict[str, str]:
+  """Versions of recjax, Python and the packages that figures depend on."""
+  found = {"recjax": recjax.__version__, "python": platform.python_version()}
+  for name in _PACKAGES:
+    found[name] = importlib.metadata.version(name)
+  return found
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+  if not isinstance(tree, Mapping):
+    return {prefix: tree}
+  return {
+    k: v for name, value in tree.items()
+    for k, v in _flat(value, f"{prefix}/{name}" if prefix else str(name)).items()
+  }
+
+
+def one_seed(config: Config) -> Config:
+  """The same config with its first seed only."""
+  return dataclasses.replace(config, seeds=1)

@@ -1,0 +1,38 @@
+"""What a process does before any computation: joins other hosts, finds the compilation cache."""
+
+import os
+import pathlib
+
+import jax
+
+from recjax.errors import ConfigError
+
+
+def cache_folder() -> pathlib.Path:
+  """Where recjax keeps prepared data and compiled programs: $RECJAX_CACHE_DIR, else the user's cache."""
+  if folder := os.environ.get("RECJAX_CACHE_DIR"):
+    return pathlib.Path(folder)
+  base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+  return pathlib.Path(base) / "recjax"
+
+
+def runtime(
+  multihost: bool = False,
+  coordinator: str | None = None,
+  processes: int | None = None,
+  process: int | None = None,
+) -> None:
+  """Sets up JAX for this process; call once, before the first computation.
+
+  Args:
+    multihost: join the other hosts, found by the cluster's own means (TPU pod, SLURM, MPI).
+    coordinator: host:port of process 0, with `processes` and `process`, where there are no such means.
+  """
+  if coordinator:
+    if processes is None or process is None:
+      raise ConfigError("--coordinator needs --processes and --process.")
+    jax.distributed.initialize(coordinator, processes, process)
+  elif multihost:
+    jax.distributed.initialize()
+  jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -1,0 +1,48 @@
+"""Settings every test runs under: eight CPU devices, no silent broadcasting, own cache folders."""
+
+import os
+import pathlib
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+
+import jax  # noqa: E402 - the settings above come first
+import pytest  # noqa: E402
+from absl import flags  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", str(pathlib.Path.home() / ".cache/recjax/tests"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+if not flags.FLAGS.is_parsed():
+  flags.FLAGS.mark_as_parsed()
+
+_BESIDE = pathlib.Path(__file__).parents[1].parent / "shared" / "data"
+if "RECJAX_DATA_DIR" not in os.environ and _BESIDE.is_dir():
+  os.environ["RECJAX_DATA_DIR"] = str(_BESIDE)
+
+
+@pytest.fixture
+def data_dir() -> pathlib.Path:
+  """The folder of further real data sets; skips where there is none."""
+  folder = os.environ.get("RECJAX_DATA_DIR")
+  if not folder or not pathlib.Path(folder).is_dir():
+    pytest.skip("RECJAX_DATA_DIR names no folder of data sets")
+  return pathlib.Path(folder)
+
+
+@pytest.fixture
+def compiles():
+  """Counts compilations: `with compiles() as count: ...; count()`."""
+  import contextlib
+
+  @contextlib.contextmanager
+  def counting():
+    events = []
+    listen = lambda name, *_, **__: events.append(name) if "backend_compile" in name else None
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+      yield lambda: len(events)
+    finally:
+      jax.monitoring.unregister_event_duration_listener(listen)
+
+  return counting

@@ -1,0 +1,86 @@
+"""Splits by hand, and the leakage check on splits that leak."""
+
+import logs
+import numpy as np
+import pytest
+
+from recjax.config import Split
+from recjax.data.splits import check_leakage, make_split
+from recjax.errors import ConfigError, DataError
+
+LOG = logs.log([[1, 2, 3, 4], [5, 6], [], [7, 8, 9]])
+TIMED = logs.log(
+  [[1, 2, 3, 4], [5, 6], [], [7, 8, 9]], [[0, 10, 20, 90], [30, 80], [], [70, 80, 99]]
+)
+
+
+def test_leave_one_out_by_hand():
+  split = make_split(LOG, Split("leave_one_out"))
+  # User 2 has two events: too few to hold out, all are for training; user 3 has none.
+  np.testing.assert_array_equal(split.train_begin, [0, 0, 4, 6, 6])
+  np.testing.assert_array_equal(split.train_end, [0, 2, 6, 6, 7])
+  np.testing.assert_array_equal(split.validation.user, [1, 4])
+  np.testing.assert_array_equal(split.validation.history_end, [2, 7])
+  np.testing.assert_array_equal(split.test.history_end, [3, 8])
+  np.testing.assert_array_equal(split.test.target_end, [4, 9])
+  assert split.facts["users_too_short_to_hold_out"] == 1
+  assert split.facts["train_events"] == 5
+
+
+def test_global_time_by_hand():
+  # Sorted times: 0 10 20 30 70 80 80 90 99; lower quantiles .5 and .75 are 70 and 80.
+  split = make_split(TIMED, Split("global_time", validation_from=0.5, test_from=0.75))
+  assert (split.facts["cut"], split.facts["test_cut"]) == (70, 80)
+  np.testing.assert_array_equal(split.train_end, [0, 3, 5, 6, 6])
+  # In [70, 80): user 4's first event, but a case needs a history.
+  assert split.validation.user.tolist() == []
+  assert split.test.user.tolist() == [1, 2, 4]
+  np.testing.assert_array_equal(split.test.history_end, [3, 5, 7])
+  np.testing.assert_array_equal(split.test.target_end, [4, 6, 9])
+
+
+def test_user_disjoint_shares_no_user():
+  log = logs.log([[1, 2, 3, 4, 5]] * 10)
+  split = make_split(log, Split("user_disjoint", validation_users=0.2, test_users=0.3))
+  trained = set(np.flatnonzero(split.train_end > split.train_begin))
+  validation, test = set(split.validation.user), set(split.test.user)
+  assert (len(trained), len(validation), len(test)) == (5, 2, 3)
+  assert not trained & validation and not trained & test and not validation & test
+  np.testing.assert_array_equal(split.test.history_end - split.test.begin, 4)
+
+
+def test_few_shot_holds_out_everything_after_the_shots():
+  split = make_split(LOG, Split("few_shot", shots=2))
+  np.testing.assert_array_equal(split.train_end, [0, 1, 6, 6, 7])
+  np.testing.assert_array_equal(split.test.user, [1, 4])
+  np.testing.assert_array_equal(split.test.history_end, [2, 8])
+  np.testing.assert_array_equal(split.test.target_end, [4, 9])
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_training_on_a_target_is_found(part):
+  split = make_split(LOG, Split("leave_one_out"))
+  end = split.train_end.copy()
+  end[4] = getattr(split, part).history_end[1] + 1
+  with pytest.raises(DataError, match="user 4 has training events at or after the validation"):
+    check_leakage(LOG, split._replace(train_end=end))
+
+
+def test_training_after_the_cut_is_found():
+  split = make_split(TIMED, Split("global_time", validation_from=0.5, test_from=0.75))
+  end = split.train_end.copy()
+  begin = split.train_begin.copy()
+  begin[2], end[2] = 4, 6  # user 2 is then trained on an event at time 80
+  with pytest.raises(DataError, match="Leakage"):
+    check_leakage(TIMED, split._replace(train_begin=begin, train_end=end))
+
+
+def test_what_cannot_be_split_says_why():
+  with pytest.raises(ConfigError, match="Unknown split 'leave_one_ou'. Did you mean 'leave_one_out'"):
+    make_split(LOG, Split("leave_one_ou"))
+  with pytest.raises(DataError, match="has none"):
+    make_split(LOG, Split("global_time"))
+  with pytest.raises(DataError, match="users of 3 events"):
+    make_split(logs.log([[1, 2]]), Split("leave_one_out"))
+  with pytest.raises(ConfigError, match="leaves a part of 3 users empty"):
+    make_split(LOG, Split("user_disjoint"))
