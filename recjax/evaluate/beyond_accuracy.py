@@ -1,4 +1,4 @@
-"""What recommendation lists are like, whoever they please: coverage, concentration, novelty, variety.
+"""What recommendation lists are like, whomever they please: coverage, Gini, novelty, diversity.
 
 Lists are [n, k] item ids, 0 where a list is short; empty places count for nothing. Item columns are
 indexed by id and have num_items + 1 entries, of which entry 0 belongs to padding and is not read.

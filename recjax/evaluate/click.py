@@ -27,7 +27,7 @@ def auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = Non
   Returns:
     The area under the ROC curve; NaN when a class is absent.
   """
-  _check(labels, scores)
+  labels, scores = _checked(labels, scores)
   weights = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)
   distinct, code = np.unique(scores, return_inverse=True)
   positive = np.bincount(code, weights * labels, len(distinct))
@@ -68,12 +68,12 @@ def grouped_auc(
   """
   if ties not in TIES:
     raise ConfigError(unknown("treatment of ties", ties, TIES))
-  _check(labels, scores)
+  labels, scores = _checked(labels, scores)
   order = np.lexsort((scores, groups))
-  groups, labels, scores = groups[order], np.asarray(labels)[order], scores[order]
+  groups, labels, scores = np.asarray(groups)[order], labels[order], scores[order]
 
-  new_group = np.diff(groups, prepend=groups[:1] - 1) != 0
-  new_tie = new_group | (np.diff(scores, prepend=scores[:1]) != 0)
+  new_group = np.append(True, groups[1:] != groups[:-1])
+  new_tie = new_group | np.append(True, scores[1:] != scores[:-1])
   tie = np.cumsum(new_tie) - 1
   tie_group = (np.cumsum(new_group) - 1)[new_tie]
   positive = np.bincount(tie, labels)
@@ -100,9 +100,9 @@ def grouped_auc(
 
 def logloss(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None) -> float:
   """Mean binary cross-entropy in nats, from logits [n]; probabilities are clipped at 1e-7."""
-  _check(labels, logits)
-  probability = np.clip(expit(np.asarray(logits, np.float64)), CLIP, 1 - CLIP)
-  losses = -np.where(np.asarray(labels) == 1, np.log(probability), np.log1p(-probability))
+  labels, logits = _checked(labels, logits)
+  probability = np.clip(expit(logits), CLIP, 1 - CLIP)
+  losses = -np.where(labels == 1, np.log(probability), np.log1p(-probability))
   return float(np.average(losses, weights=weights))
 
 
@@ -129,8 +129,8 @@ def check_keep_rate(keep_rate: float) -> None:
 
 def calibration_ratio(labels: np.ndarray, probability: np.ndarray) -> float:
   """Mean predicted probability over mean label; 1 is calibrated, NaN without positives."""
-  _check(labels, probability)
-  return float(np.mean(probability) / np.mean(labels)) if np.any(labels) else float("nan")
+  labels, probability = _checked(labels, probability)
+  return float(probability.mean() / labels.mean()) if labels.any() else float("nan")
 
 
 def calibration_error(labels: np.ndarray, probability: np.ndarray, bins: int = 10) -> float:
@@ -138,8 +138,8 @@ def calibration_error(labels: np.ndarray, probability: np.ndarray, bins: int = 1
 
   Mean over rows of |mean probability - mean label| of the row's bin; 1 belongs to the last bin.
   """
-  _check(labels, probability)
-  place = np.minimum((np.asarray(probability) * bins).astype(np.int64), bins - 1)
+  labels, probability = _checked(labels, probability)
+  place = np.minimum((probability * bins).astype(np.int64), bins - 1)
   gap = np.bincount(place, probability, bins) - np.bincount(place, labels, bins)
   return float(np.abs(gap).sum() / len(place))
 
@@ -169,10 +169,10 @@ def empty_histogram() -> LogitHistogram:
 
 def count_logits(labels: np.ndarray, logits: np.ndarray) -> LogitHistogram:
   """Histogram of one part of the data, labels [n] and logits [n]."""
-  _check(labels, logits)
-  share = (np.asarray(logits, np.float64) + HISTOGRAM_LIMIT) / (2 * HISTOGRAM_LIMIT)
+  labels, logits = _checked(labels, logits)
+  share = (logits + HISTOGRAM_LIMIT) / (2 * HISTOGRAM_LIMIT)
   place = np.clip(np.floor(share * HISTOGRAM_BINS), 0, HISTOGRAM_BINS - 1).astype(np.int64)
-  clicked = np.asarray(labels) == 1
+  clicked = labels == 1
   return LogitHistogram(
     np.bincount(place[clicked], minlength=HISTOGRAM_BINS),
     np.bincount(place[~clicked], minlength=HISTOGRAM_BINS),
@@ -205,8 +205,9 @@ def _area(positive: np.ndarray, negative: np.ndarray) -> float:
   return float((positive * (below + 0.5 * negative)).sum() / pairs) if pairs else float("nan")
 
 
-def _check(labels: np.ndarray, scores: np.ndarray) -> None:
-  labels, scores = np.asarray(labels), np.asarray(scores)
+def _checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Both as float64 [n]; raises DataError for what no metric here is defined on."""
+  labels, scores = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
   if labels.ndim != 1 or labels.shape != scores.shape or labels.size == 0:
     raise DataError(
       f"Labels and scores must be equally long lists, got {labels.shape} and {scores.shape}."
@@ -215,3 +216,4 @@ def _check(labels: np.ndarray, scores: np.ndarray) -> None:
     raise DataError("Labels must be 0 or 1.")
   if np.isnan(scores).any():
     raise DataError("Some scores are NaN, so they cannot be evaluated.")
+  return labels, scores

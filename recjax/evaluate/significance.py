@@ -22,10 +22,8 @@ class Interval(NamedTuple):
   high: float
 
 
-class TestResult(NamedTuple):
+class PairedTest(NamedTuple):
   """A test statistic and its two-sided p value."""
-
-  __test__ = False  # tells pytest that this is not a class of tests
 
   statistic: float
   p_value: float
@@ -68,27 +66,28 @@ def paired_bootstrap(
   return Interval(float(differences.mean()), float(low), float(high))
 
 
-def paired_t(differences: np.ndarray) -> TestResult:
+def paired_t(differences: np.ndarray) -> PairedTest:
   """Paired t-test that the mean difference [n] is 0.
 
   If all differences are 0 the p value is 1, and if they are all the same other number it is 0.
   """
   differences = _checked(differences)
+  if not differences.any():
+    return PairedTest(0.0, 1.0)
   if np.ptp(differences) == 0:
-    same = differences[0] == 0
-    return TestResult(0.0, 1.0) if same else TestResult(float(np.sign(differences[0]) * np.inf), 0.0)
-  return TestResult(*map(float, stats.ttest_1samp(differences, 0.0)))
+    return PairedTest(float(np.copysign(np.inf, differences[0])), 0.0)
+  return PairedTest(*map(float, stats.ttest_1samp(differences, 0.0)))
 
 
-def wilcoxon(differences: np.ndarray) -> TestResult:
+def wilcoxon(differences: np.ndarray) -> PairedTest:
   """Wilcoxon signed-rank test that differences [n] are symmetric around 0; zeros are left out.
 
   If all differences are 0 the p value is 1.
   """
   differences = _checked(differences)
   if not differences.any():
-    return TestResult(0.0, 1.0)
-  return TestResult(*map(float, stats.wilcoxon(differences)))
+    return PairedTest(0.0, 1.0)
+  return PairedTest(*map(float, stats.wilcoxon(differences)))
 
 
 def bonferroni(p_values: np.ndarray) -> np.ndarray:
@@ -156,7 +155,7 @@ class SeedComparison(NamedTuple):
 
   mean: float
   std: float
-  over_seeds: TestResult
+  over_seeds: PairedTest
   over_users: Interval
 
 
