@@ -118,4 +118,4 @@ def run_batches(
 
 
 def _fetch(outputs, valid):
-  return jax.tree.map(lambda array: np.asarray(array)[valid], outputs)
+  return jax.tree.map(lambda array: array[valid], jax.device_get(outputs))

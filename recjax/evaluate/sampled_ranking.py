@@ -143,7 +143,8 @@ def draw_negatives(
   forbidden = np.unique((row + excluded).ravel())
   chosen = np.zeros((len(user), negatives), np.int64)
   for attempt in range(ROUNDS):
-    draws = np.asarray(_draw(seed, user, attempt, int(cumulative[-1]), 2 * negatives))
+    where = jax.device_put((seed, user, attempt))  # explicit, as transfer guards ask
+    draws = jax.device_get(_draw(*where, int(cumulative[-1]), 2 * negatives))
     items = np.concatenate([chosen, np.searchsorted(cumulative, draws, side="right")], axis=1)
     keys = (row + items).ravel()
     usable = np.zeros(keys.size, bool)
