@@ -23,9 +23,9 @@ class Evaluation(NamedTuple):
 
   Attributes:
     values: metrics by name.
-    per_case: values of single cases by name, each [n], in the order of `case_user`. Means of these
-      are in `values`; paired tests start from them.
-    case_user: int [n] user (or group) of each counted case.
+    per_case: values of single cases by name, each [n], in the order of `case_user`; what paired
+      tests start from.
+    case_user: int [n] user (for clicks: group) of each counted case.
     lists: int32 [n, k] recommended items, best first, 0 where a list is short; None where the
       evaluator makes no lists.
     facts: counts that qualify the values, such as users left out.

@@ -80,6 +80,7 @@ def build(
       num_items=catalogue.num_items,
       block=config.block_size,
       k=longest + 1,
+      mesh=mesh,
     )
     return ids, scores, all_seen(batch["targets"], batch["seen"])
 

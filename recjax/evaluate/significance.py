@@ -52,8 +52,8 @@ def paired_bootstrap(
   differences = _checked(differences)
   if not 0 < confidence < 1:
     raise ConfigError(f"confidence must be between 0 and 1, got {confidence}.")
-  # How often each distinct value is drawn is multinomial. Per-user metrics take few values, which
-  # made this 20 times faster for 22,000 users than drawing users one by one.
+  # How often each distinct value is drawn is multinomial. Metrics of users take few values: with
+  # 22,000 users this took 0.4 s for 400 values (and 10 s for 22,000), drawing users one by one 8.5.
   values, counts = np.unique(differences, return_counts=True)
   rng = np.random.default_rng(seed)
   step = max(1, CHUNK // len(values))

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
 
 
 def top_items(
@@ -16,6 +17,7 @@ def top_items(
   num_items: int,
   block: int,
   k: int,
+  mesh: Mesh | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """The k best unseen items of each user, best first, the lower id first among equal scores.
 
@@ -30,6 +32,7 @@ def top_items(
     num_items: real items; ids run from 1 to num_items.
     block: items scored at once.
     k: length of the lists.
+    mesh: where users are split over the axis "data" of a mesh, that mesh; B must divide by it.
 
   Returns:
     ids int32 [B, k] and scores float32 [B, k]. Where fewer than k items can be recommended, the
@@ -50,7 +53,7 @@ def top_items(
     scores = jnp.where((ids <= num_items)[None, :], scores, -jnp.inf)
     scores = leave_out(scores, seen - start)
     # The running list comes first and top_k prefers the earlier of equals: lower ids win ties.
-    best_scores, place = jax.lax.top_k(jnp.concatenate([best_scores, scores], axis=1), k)
+    best_scores, place = row_top_k(jnp.concatenate([best_scores, scores], axis=1), k, mesh)
     kept = jnp.take_along_axis(best_ids, jnp.minimum(place, k - 1), axis=1)
     return jnp.where(place < k, kept, start + place - k), best_scores
 
@@ -60,6 +63,18 @@ def top_items(
   )
   ids, scores = jax.lax.fori_loop(0, -(-num_items // block), take_block, nothing)
   return jnp.where(jnp.isneginf(scores), 0, ids), scores
+
+
+def row_top_k(scores: jax.Array, k: int, mesh: Mesh | None) -> tuple[jax.Array, jax.Array]:
+  """`lax.top_k` of scores [B, n]: values and columns [B, k], on a mesh by each device for its rows.
+
+  XLA does not split top_k by itself: it would send all scores to all devices, in every block.
+  """
+  if mesh is None:
+    return jax.lax.top_k(scores, k)
+  rows = PartitionSpec("data")
+  split = jax.shard_map(lambda s: jax.lax.top_k(s, k), mesh=mesh, in_specs=rows, out_specs=rows)
+  return split(scores)
 
 
 def leave_out(scores: jax.Array, columns: jax.Array) -> jax.Array:

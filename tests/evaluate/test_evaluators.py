@@ -162,6 +162,21 @@ def test_full_ranking_does_not_depend_on_batches_or_devices(variables, catalogue
     np.testing.assert_array_equal(other.lists, results[0].lists)
 
 
+@pytest.mark.skipif(len(jax.devices()) % 2, reason="needs an even number of devices")
+def test_full_ranking_with_item_rows_split_over_the_model_axis(variables, catalogue):
+  shape = (len(jax.devices()) // 2, 2)
+  mesh = jax.make_mesh(shape, ("data", "model"), (AxisType.Auto,) * 2)
+  item = jnp.pad(variables["item"], ((0, 1), (0, 0)))  # an even number of rows
+  split = {
+    "user": jax.device_put(variables["user"], NamedSharding(mesh, PartitionSpec())),
+    "item": jax.device_put(item, NamedSharding(mesh, PartitionSpec("model"))),
+  }
+  config, cases = full_ranking.Config(batch_size=8, block_size=16), make_cases()
+  alone = full_ranking.build(config, PREDICT, cases, mesh=make_mesh(1), catalogue=catalogue)
+  together = full_ranking.build(config, PREDICT, cases, mesh=mesh, catalogue=catalogue)
+  assert together(split).values == alone(variables).values
+
+
 def test_a_constant_scorer_gets_zero(variables, catalogue):
   constant = {**PREDICT, "score_items": lambda v, s, ids: jnp.ones((s.shape[0], len(ids)))}
   constant["score"] = lambda v, b: jnp.ones(b["target_item"].shape)

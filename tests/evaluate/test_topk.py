@@ -1,11 +1,13 @@
 """The streamed top-k equals one sort of all scores, ties included."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from recjax.evaluate.topk import leave_out, top_items
 
@@ -107,6 +109,30 @@ def test_no_intermediate_is_as_wide_as_the_catalogue():
   )
   assert f"[{USERS},{block + k}]" in text
   assert f"[{USERS},{items}]" not in text and f"[{USERS},{items + 1}]" not in text
+
+
+@pytest.mark.skipif(len(jax.devices()) == 1, reason="nothing is sent on one device")
+def test_devices_exchange_lists_and_never_scores():
+  devices, items, block, k, users = len(jax.devices()), 1000, 300, 7, 8 * len(jax.devices())
+  mesh = jax.make_mesh((devices, 1), ("data", "model"), (AxisType.Auto,) * 2)
+  split, whole = (NamedSharding(mesh, spec) for spec in (PartitionSpec("data"), PartitionSpec()))
+  ranked = functools.partial(top_items, PREDICT, num_items=items, block=block, k=k, mesh=mesh)
+
+  def shape(*dims, dtype=jnp.float32, sharding=whole):
+    return jax.ShapeDtypeStruct(dims, dtype, sharding=sharding)
+
+  text = (
+    jax.jit(ranked, out_shardings=whole)
+    .lower(
+      {"user": shape(users, 4), "item": shape(items + 1, 4)},
+      {"user_id": shape(users, dtype=jnp.int32, sharding=split)},
+      shape(users, 5, dtype=jnp.int32, sharding=split),
+    )
+    .compile()
+    .as_text()
+  )
+  exchanged = re.findall(r"= (\S+?)\{.*? (?:all-gather|all-reduce|all-to-all)\(", text)
+  assert sorted(exchanged) == [f"f32[{users},{k}]", f"s32[{users},{k}]"]
 
 
 def test_leave_out_ignores_columns_outside():
