@@ -1,0 +1,134 @@
+"""Evaluator: the right answers against the whole catalogue, what each user has seen left out."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from recjax.data.views.rows import Cases
+from recjax.errors import ConfigError, DataError
+from recjax.evaluate import beyond_accuracy, ranking
+from recjax.evaluate.evaluation import (
+  Catalogue,
+  Evaluation,
+  batches,
+  compile_step,
+  fit_batch_size,
+  require,
+  require_cases,
+  run_batches,
+)
+from recjax.evaluate.topk import top_items
+from recjax.registry import unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Settings of the full ranking."""
+
+  cutoffs: tuple[int, ...] = (1, 5, 10, 20)  # list lengths k of hr@k, ndcg@k, ...
+  ideal: str = "relevant"  # ideal list of ndcg with several targets, or "retrieved" (NGCF's code)
+  beyond_accuracy: bool = True  # also coverage, Gini, popularity, novelty, diversity of the lists
+  batch_size: int = 256  # users scored at once
+  block_size: int = 16384  # items scored at once; memory is batch_size x block_size scores
+
+  def __post_init__(self):
+    if not self.cutoffs or min(self.cutoffs) < 1:
+      raise ConfigError(f"cutoffs must be positive list lengths, got {self.cutoffs}.")
+    if self.ideal not in ranking.IDEALS:
+      raise ConfigError(unknown("ideal list for ndcg", self.ideal, ranking.IDEALS))
+    if self.batch_size < 1 or self.block_size < 1:
+      raise ConfigError("batch_size and block_size must be at least 1.")
+
+
+def build(
+  config: Config,
+  predict: Mapping[str, Callable],
+  cases: Cases,
+  *,
+  mesh: jax.sharding.Mesh,
+  catalogue: Catalogue,
+) -> Callable[[Any], Evaluation]:
+  """Prepares a full ranking; the returned run(variables) compiles once.
+
+  Values are hr@k, ndcg@k, mrr@k, recall@k, precision@k, map@k (means over users with a target) and,
+  for the longest lists, coverage@k, gini@k, popularity@k, novelty@k and, where items have
+  categories, diversity@k. Items a user has seen cannot be recommended; a case all of whose targets
+  were seen is therefore impossible, counts as a miss, and is reported in `facts`.
+
+  Raises:
+    ConfigError: the model cannot score a catalogue (no `encode_user` or `score_items`).
+    DataError: no cases, none with a target, or (from run) scores that are NaN or infinite.
+  """
+  require(predict, ("encode_user", "score_items"), "full_ranking")
+  require_cases(cases.rows.count)
+  longest = max(config.cutoffs)
+  batch_size = fit_batch_size(config.batch_size, cases.rows.count, mesh)
+  num_targets = ranking.count_targets(cases.targets)
+  counted = num_targets > 0
+  if not counted.any():
+    raise DataError("None of the cases has a target, so there is nothing to rank.")
+
+  def step(variables, batch):
+    ids, scores = top_items(
+      predict,
+      variables,
+      batch["rows"],
+      batch["seen"],
+      num_items=catalogue.num_items,
+      block=config.block_size,
+      k=longest + 1,
+      mesh=mesh,
+    )
+    return ids, scores, all_seen(batch["targets"], batch["seen"])
+
+  step = compile_step(step, mesh)
+
+  def feed():
+    for index, valid in batches(cases.rows.count, batch_size):
+      rows = cases.rows.gather(np, cases.rows.columns, index)
+      batch = {"rows": rows, "seen": cases.seen(index), "targets": cases.targets[index]}
+      yield batch, valid
+
+  def run(variables) -> Evaluation:
+    ids, scores, impossible = run_batches(step, variables, feed(), mesh)
+    if np.isposinf(scores).any():
+      raise DataError("The model scores some items NaN or infinite, so they cannot be ranked.")
+    ids, scores = ids[counted], scores[counted]
+    hits = ranking.hits_of_lists(ids, scores, cases.targets[counted])
+    per_case = ranking.ranking_metrics(hits, num_targets[counted], config.cutoffs, config.ideal)
+    values = {name: float(value.mean()) for name, value in per_case.items()}
+    lists = ids[:, :longest]
+    if config.beyond_accuracy:
+      values |= describe_lists(lists, catalogue)
+    facts = {
+      "cases": int(counted.sum()),
+      "cases_without_targets": int((~counted).sum()),
+      "cases_impossible": int((impossible & counted).sum()),
+      "candidates": catalogue.num_items,
+    }
+    return Evaluation(values, per_case, cases.user[counted], lists, facts)
+
+  return run
+
+
+def all_seen(targets: jax.Array, seen: jax.Array) -> jax.Array:
+  """Whether every target of each row [n, T] is among its seen items [n, S]; bool [n]."""
+  found = (targets[:, :, None] == seen[:, None, :]).any(axis=2)
+  return (found | (targets == 0)).all(axis=1)
+
+
+def describe_lists(lists: np.ndarray, catalogue: Catalogue) -> dict[str, float]:
+  """The values of `beyond_accuracy` for lists [n, k], named coverage@k and so on."""
+  k = lists.shape[1]
+  values = {
+    f"coverage@{k}": beyond_accuracy.coverage(lists, catalogue.num_items),
+    f"gini@{k}": beyond_accuracy.gini(lists, catalogue.num_items),
+    f"popularity@{k}": beyond_accuracy.popularity(lists, catalogue.train_counts),
+    f"novelty@{k}": beyond_accuracy.novelty(lists, catalogue.train_counts),
+  }
+  if catalogue.categories is not None:
+    values[f"diversity@{k}"] = beyond_accuracy.diversity(lists, catalogue.categories)
+  return values

@@ -1,0 +1,86 @@
+"""The best items of a whole catalogue for every user, scored block by block."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+
+
+def top_items(
+  predict: Mapping[str, Callable],
+  variables: Any,
+  batch: Mapping[str, jax.Array],
+  seen: jax.Array,
+  *,
+  num_items: int,
+  block: int,
+  k: int,
+  mesh: Mesh | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """The k best unseen items of each user, best first, the lower id first among equal scores.
+
+  Memory follows `block`, not the catalogue: scores exist for one block of items at a time. The
+  result does not depend on `block`. Pure; jit it with the keywords static.
+
+  Args:
+    predict: `encode_user` and `score_items` of a learner.
+    variables: variables of the learner.
+    batch: what the model may see of the users, leading axis B.
+    seen: int32 [B, S] items to leave out, padded with 0.
+    num_items: real items; ids run from 1 to num_items.
+    block: items scored at once.
+    k: length of the lists.
+    mesh: where users are split over the axis "data" of a mesh, that mesh; B must divide by it.
+
+  Returns:
+    ids int32 [B, k] and scores float32 [B, k]. Where fewer than k items can be recommended, the
+    rest of a list has id 0 and score -inf. A score of NaN comes back as +inf, at the front of the
+    list, so that callers can tell a diverged model from a good one.
+  """
+  state = predict["encode_user"](variables, batch)
+  block = min(block, num_items)
+
+  def take_block(number, best):
+    best_ids, best_scores = best
+    start = 1 + number * block
+    ids = start + jnp.arange(block, dtype=jnp.int32)
+    scores = predict["score_items"](variables, state, jnp.minimum(ids, num_items))
+    scores = scores.astype(jnp.float32)
+    # Comparisons with NaN are all false, which would rank every target first.
+    scores = jnp.where(jnp.isnan(scores), jnp.inf, scores)
+    scores = jnp.where((ids <= num_items)[None, :], scores, -jnp.inf)
+    scores = leave_out(scores, seen - start)
+    # The running list comes first and top_k prefers the earlier of equals: lower ids win ties.
+    best_scores, place = row_top_k(jnp.concatenate([best_scores, scores], axis=1), k, mesh)
+    kept = jnp.take_along_axis(best_ids, jnp.minimum(place, k - 1), axis=1)
+    return jnp.where(place < k, kept, start + place - k), best_scores
+
+  nothing = (
+    jnp.zeros((seen.shape[0], k), jnp.int32),
+    jnp.full((seen.shape[0], k), -jnp.inf, jnp.float32),
+  )
+  ids, scores = jax.lax.fori_loop(0, -(-num_items // block), take_block, nothing)
+  return jnp.where(jnp.isneginf(scores), 0, ids), scores
+
+
+def row_top_k(scores: jax.Array, k: int, mesh: Mesh | None) -> tuple[jax.Array, jax.Array]:
+  """`lax.top_k` of scores [B, n]: values and columns [B, k], on a mesh by each device for its rows.
+
+  XLA does not split top_k by itself: it would send all scores to all devices, in every block.
+  """
+  if mesh is None:
+    return jax.lax.top_k(scores, k)
+  rows = PartitionSpec("data")
+  split = jax.shard_map(lambda s: jax.lax.top_k(s, k), mesh=mesh, in_specs=rows, out_specs=rows)
+  return split(scores)
+
+
+def leave_out(scores: jax.Array, columns: jax.Array) -> jax.Array:
+  """Sets scores [B, n] at columns [B, S] of each row to -inf; columns outside 0..n-1 do nothing."""
+  width = scores.shape[1]
+  inside = (columns >= 0) & (columns < width)  # JAX would count negative columns from the end
+  columns = jnp.where(inside, columns, width)
+  # One scatter a row under vmap keeps the batch axis a batch axis, so it stays sharded.
+  return jax.vmap(lambda row, at: row.at[at].set(-jnp.inf, mode="drop"))(scores, columns)
