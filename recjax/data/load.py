@@ -7,18 +7,21 @@ from typing import Any
 from recjax.data.log import EventLog
 from recjax.data.prepared import open_log, prepare
 from recjax.data.sources.base import Source, cache_root, data_root, parse_config
+from recjax.data.sources.planted import ClickTable, click_table
 from recjax.errors import ConfigError
 from recjax.registry import MODULES, resolve, unknown
 
 
-def load(config: Mapping[str, Any]) -> EventLog:
-  """The event log that `config.data` asks for, prepared and cached on first use.
+def load(config: Mapping[str, Any]) -> EventLog | ClickTable:
+  """The event log (for planted clicks: the click table) that `config.data` asks for, prepared and cached on first use.
 
   `config["name"]` is a registered source (`movielens_100k`, `planted`, `csv`, `tfds`), the name of
   a folder with interactions.parquet below the data root, or the path of such a folder (with a
   "/" in it). The other keys are those of the source's `Config`. Raises ConfigError for unknown
   names and keys, DataError for data that cannot be used.
   """
+  if config.get("name") == "planted" and config.get("generator", "markov") != "markov":
+    return click_table(config)
   source, options = open_source(config)
   return open_log(prepare(source, cache_root(options.cache), options.core, options.duplicates))
 

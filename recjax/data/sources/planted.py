@@ -51,17 +51,19 @@ class ClickTable(NamedTuple):
   """A click table with planted truth.
 
   Attributes:
-    parts: columns of "train" and "test" by name, each with n rows: hist_item, hist_cat [n, L]
+    parts: columns of "train", "test" and "validation" by name, each with n rows: hist_item, hist_cat [n, L]
       int32, oldest first; hist_mask [n, L] bool; target_item, target_cat, user_id, group_id [n]
       int32; label, weight [n] float32; and the truth, bayes [n] float32: probability of a click.
       Every row is a user of its own.
     vocabularies: sizes of user, item and category, padding included.
     bayes_auc: AUC of the true probability in each part: no model can be expected to do better.
+    facts: provenance for reports; `bayes_auc` is that of the test part.
   """
 
   parts: dict[str, dict[str, np.ndarray]]
   vocabularies: dict[str, int]
   bayes_auc: dict[str, float]
+  facts: dict[str, Any]
 
 
 class _Setting(NamedTuple):
@@ -111,7 +113,8 @@ def click_table(config: Mapping[str, Any]) -> ClickTable:
       f"which a user likes {setting.interests}."
     )
   parts, start = {}, 1
-  for part, rows in (("train", options.num_train), ("test", options.num_test)):
+  sizes = {"train": options.num_train, "test": options.num_test, "validation": options.num_test}
+  for part, rows in sizes.items():
     rng = np.random.default_rng([options.seed, len(parts)])
     made = [
       _clicks(rng, min(ROWS, rows - at), num_items, num_categories, setting)
@@ -124,7 +127,11 @@ def click_table(config: Mapping[str, Any]) -> ClickTable:
     start += rows
   vocabularies = {"user": start, "item": num_items + 1, "category": num_categories + 1}
   aucs = {part: auc(columns["label"], columns["bayes"]) for part, columns in parts.items()}
-  return ClickTable(parts, vocabularies, aucs)
+  facts = {
+    "name": f"planted {options.generator}", "bayes_auc": aucs["test"], "seed": options.seed,
+    "rows": sizes,
+  }
+  return ClickTable(parts, vocabularies, aucs, facts)
 
 
 def auc(label: np.ndarray, score: np.ndarray) -> float:
