@@ -159,11 +159,12 @@ def build(
     """Adds how much each occurrence of an id adds to the penalty."""
     del key
     columns, shares = _columns(batch), {}
-    for name, fields in features.items():
+    counted = columns["weight"] > 0
+    behaved = batch["hist_mask"] & jnp.any(counted, axis=1, keepdims=True)
+    for name, (of_history, of_target) in features.items():
       real = {
-        field: columns[field]
-        * (batch["hist_mask"] if "hist" in field else columns["weight"] > 0).astype(jnp.int32)
-        for field in fields
+        of_history: jnp.where(behaved, columns[of_history], 0),
+        of_target: jnp.where(counted, columns[of_target], 0),
       }
       shares |= occurrence_shares(real, variables["statistics"][f"{name}_count"])
     return {**batch, **{f"{f}_decay": s.reshape(batch[f].shape) for f, s in shares.items()}}

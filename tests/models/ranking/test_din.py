@@ -74,17 +74,23 @@ def with_target(batch, target, label=None):
 
 def start(config, spec=None, seed=0, counts=None):
   learner = din.build(config, spec or schema(), counts)
-  key = jax.random.key(seed)
   sizes = learner.schema.vocabularies
-  tables = {
-    name: init_rows(jax.random.fold_in(key, index), spec, 0, sizes[spec.vocabulary])
-    for index, (name, spec) in enumerate(learner.tables.items())
-  }
-  variables = jax.jit(learner.init)(key, tables, learner.schema.example())
+
+  @jax.jit
+  def create(key):
+    tables = {
+      name: init_rows(jax.random.fold_in(key, index), spec, 0, sizes[spec.vocabulary])
+      for index, (name, spec) in enumerate(learner.tables.items())
+    }
+    return learner.init(key, tables, learner.schema.example()), tables
+
+  key = jax.random.key(seed)
+  variables, tables = create(key)
   if config.pool == "din":
     # Weights that differ, so that tests would see them go wrong.
     kernel = variables["params"]["unit"]["score"]["kernel"]
-    variables["params"]["unit"]["score"]["kernel"] = jax.random.normal(key, kernel.shape)
+    kernel = np.random.default_rng(seed).normal(size=kernel.shape)
+    variables["params"]["unit"]["score"]["kernel"] = jnp.asarray(kernel, jnp.float32)
   jitted = {name: jax.jit(f) for name, f in learner.predict.items()}
   learner = learner._replace(loss=jax.jit(learner.loss), predict=jitted)
   return learner, {**variables, "tables": tables}
@@ -237,8 +243,8 @@ def test_penalty_counts_each_id_of_the_batch_once(candidates):
   learner, variables = start(config, schema(candidates), counts=COUNTS)
   plain, _ = start(SMALL, schema(candidates))
   key, batch = jax.random.key(0), make_batch(rows=4, candidates=candidates)
-  batch = {**batch, "weight": jnp.array([1.0, 1.0, 1.0, 0.0])}  # the last row's candidates are none
-  items = np.concatenate([np.ravel(batch["hist_item"]), np.ravel(batch["target_item"][:3])])
+  batch = {**batch, "weight": jnp.array([1.0, 1.0, 1.0, 0.0])}  # the last row only pads
+  items = np.concatenate([np.ravel(batch[name][:3]) for name in ("hist_item", "target_item")])
   expected = 0.0
   for table, ids in (("item", items), ("category", np.asarray(category(items)))):
     for i in np.setdiff1d(ids, [0]):
