@@ -72,7 +72,8 @@ def with_target(batch, target, label=None):
   return {**batch, "target_item": target, "target_cat": category(target), "label": label}
 
 
-def start(config, spec=None, seed=0, counts=None):
+def start(config, spec=None, counts=None):
+  """Learner, and variables as `init` makes them."""
   learner = din.build(config, spec or schema(), counts)
   sizes = learner.schema.vocabularies
 
@@ -82,18 +83,40 @@ def start(config, spec=None, seed=0, counts=None):
       name: init_rows(jax.random.fold_in(key, index), spec, 0, sizes[spec.vocabulary])
       for index, (name, spec) in enumerate(learner.tables.items())
     }
-    return learner.init(key, tables, learner.schema.example()), tables
+    return {**learner.init(key, tables, learner.schema.example()), "tables": tables}
 
-  key = jax.random.key(seed)
-  variables, tables = create(key)
-  if config.pool == "din":
-    # Weights that differ, so that tests would see them go wrong.
-    kernel = variables["params"]["unit"]["score"]["kernel"]
-    kernel = np.random.default_rng(seed).normal(size=kernel.shape)
-    variables["params"]["unit"]["score"]["kernel"] = jnp.asarray(kernel, jnp.float32)
+  return learner, create(jax.random.key(0))
+
+
+def random_start(config, spec=None, counts=None):
+  """Learner, and variables that are random without compiling `init`; no weight is small."""
+  learner = din.build(config, spec or schema(), counts)
+  sizes = learner.schema.vocabularies
+  rng = np.random.default_rng(0)
+
+  def draw_array(*shape):
+    return jnp.asarray(0.4 * rng.normal(size=shape), jnp.float32)
+
+  tables = {
+    name: draw_array(sizes[t.vocabulary], t.width).at[0].set(0)
+    for name, t in learner.tables.items()
+  }
+  shapes = jax.eval_shape(learner.init, jax.random.key(0), tables, learner.schema.example())
+  variables = {
+    "params": jax.tree.map(lambda leaf: draw_array(*leaf.shape), shapes["params"]),
+    "tables": tables,
+  }
+  if "batch_stats" in shapes:
+    variables["batch_stats"] = jax.tree.map(
+      lambda leaf: jnp.asarray(rng.uniform(0.5, 2, leaf.shape), jnp.float32), shapes["batch_stats"]
+    )
+  if counts is not None:
+    variables["statistics"] = {
+      f"{name}_count": jnp.asarray(count, jnp.float32) for name, count in counts.items()
+    }
+    assert jax.tree.structure(variables["statistics"]) == jax.tree.structure(shapes["statistics"])
   jitted = {name: jax.jit(f) for name, f in learner.predict.items()}
-  learner = learner._replace(loss=jax.jit(learner.loss), predict=jitted)
-  return learner, {**variables, "tables": tables}
+  return learner._replace(loss=jax.jit(learner.loss), predict=jitted), variables
 
 
 def test_parameter_count_of_the_amazon_configuration():
@@ -115,7 +138,7 @@ def test_parameter_count_of_the_amazon_configuration():
 
 @pytest.mark.parametrize("normalize", ["none", "softmax"])
 def test_padding_and_order_of_the_history_are_irrelevant(normalize):
-  learner, variables = start(dataclasses.replace(SMALL, normalize=normalize))
+  learner, variables = random_start(dataclasses.replace(SMALL, normalize=normalize))
   score, batch = jax.jit(learner.predict["score"]), make_batch()
   expected = score(variables, batch)
   shuffled = np.random.default_rng(0).permutation(LENGTH)
@@ -137,7 +160,7 @@ def test_padding_and_order_of_the_history_are_irrelevant(normalize):
 
 @pytest.mark.parametrize("pool", din.POOLS)
 def test_an_empty_history_scores_like_any_other_empty_one(pool):
-  learner, variables = start(dataclasses.replace(SMALL, pool=pool))
+  learner, variables = random_start(dataclasses.replace(SMALL, pool=pool))
   batch = make_batch()
   empty = {**batch, "hist_mask": batch["hist_mask"] & False}
   other = {**empty, "hist_item": empty["hist_item"] * 0, "hist_cat": empty["hist_cat"] * 0}
@@ -155,7 +178,7 @@ def test_an_empty_history_scores_like_any_other_empty_one(pool):
 
 @pytest.mark.parametrize("pool", din.POOLS)
 def test_many_candidates_equal_one_at_a_time(pool):
-  learner, variables = start(dataclasses.replace(SMALL, pool=pool))
+  learner, variables = random_start(dataclasses.replace(SMALL, pool=pool))
   batch = make_batch(candidates=4)
   many = learner.predict["score"](variables, batch)
   weights = learner.predict["explain"](variables, batch)
@@ -169,7 +192,7 @@ def test_many_candidates_equal_one_at_a_time(pool):
 def test_loss_of_many_candidates_is_the_sum_of_single_ones():
   # Dice and batch statistics would differ: here no activation has any.
   config = dataclasses.replace(SMALL, activation="prelu")
-  learner, variables = start(config)
+  learner, variables = random_start(config)
   several, key = make_batch(candidates=2), jax.random.key(0)
   several = {**several, "weight": jnp.array([1.0, 0.5, 0.0])}
   whole = learner.loss(variables, several, key)
@@ -185,7 +208,7 @@ def test_loss_of_many_candidates_is_the_sum_of_single_ones():
 
 def test_rows_and_candidates_of_padding_have_no_effect():
   config = dataclasses.replace(SMALL, unit_activation="dice", norm="batch")
-  learner, variables = start(config)
+  learner, variables = random_start(config)
   batch, key = make_batch(candidates=2), jax.random.key(0)
   batch = {**batch, "weight": jnp.array([1.0, 1.0, 0.0])}
   batch = with_target(batch, batch["target_item"].at[0, 1].set(0), batch["label"])
@@ -202,7 +225,7 @@ def test_rows_and_candidates_of_padding_have_no_effect():
 
 
 def test_training_moves_running_averages_and_scoring_reads_them():
-  learner, variables = start(SMALL)
+  learner, variables = random_start(SMALL)
   batch = make_batch()
   objective = learner.loss(variables, batch, jax.random.key(0))
   moved = {**variables, **objective.mutable}
@@ -217,15 +240,16 @@ def test_training_moves_running_averages_and_scoring_reads_them():
 
 
 def test_loss_is_ln_2_when_the_last_layer_is_zero():
-  learner, variables = start(SMALL)
+  learner, variables = random_start(SMALL)
   logit = variables["params"]["tower"]["logit"]
   variables["params"]["tower"]["logit"] = jax.tree.map(jnp.zeros_like, logit)
+  variables["tables"]["item_bias"] *= 0.0
   objective = learner.loss(variables, make_batch(), jax.random.key(0))
   np.testing.assert_allclose(objective.loss / objective.weight, 0.693147, atol=1e-6)
 
 
 def test_mean_pooling_explains_itself():
-  learner, variables = start(dataclasses.replace(SMALL, pool="mean"))
+  learner, variables = random_start(dataclasses.replace(SMALL, pool="mean"))
   batch = make_batch()
   weights = learner.predict["explain"](variables, batch)
   np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-6)
@@ -240,8 +264,8 @@ COUNTS = {
 @pytest.mark.parametrize("candidates", [None, 3])
 def test_penalty_counts_each_id_of_the_batch_once(candidates):
   config = dataclasses.replace(SMALL, mba_decay=0.3)
-  learner, variables = start(config, schema(candidates), counts=COUNTS)
-  plain, _ = start(SMALL, schema(candidates))
+  learner, variables = random_start(config, schema(candidates), counts=COUNTS)
+  plain, _ = random_start(SMALL, schema(candidates))
   key, batch = jax.random.key(0), make_batch(rows=4, candidates=candidates)
   batch = {**batch, "weight": jnp.array([1.0, 1.0, 1.0, 0.0])}  # the last row only pads
   items = np.concatenate([np.ravel(batch[name][:3]) for name in ("hist_item", "target_item")])
@@ -259,9 +283,15 @@ def test_penalty_counts_each_id_of_the_batch_once(candidates):
     assert drawn[name].shape[1:] == field.shape
 
 
+def test_counts_reach_the_statistics():
+  _, variables = start(dataclasses.replace(SMALL, mba_decay=0.3), counts=COUNTS)
+  np.testing.assert_array_equal(variables["statistics"]["item_count"], COUNTS["item"])
+  np.testing.assert_array_equal(variables["statistics"]["category_count"], COUNTS["category"])
+
+
 def test_compact_ids_give_the_same_loss_and_row_gradients():
   config = dataclasses.replace(SMALL, mba_decay=0.3)
-  learner, variables = start(config, counts=COUNTS)
+  learner, variables = random_start(config, counts=COUNTS)
   key = jax.random.key(0)
   batch = learner.draw(variables, make_batch(), key)
   compact, rows = dict(batch), {}
@@ -288,7 +318,7 @@ def test_data_without_categories():
   config = dataclasses.replace(SMALL, category_width=0)
   fields = {n: f for n, f in schema().fields.items() if "cat" not in n}
   spec = Schema(fields, {"item": ITEMS + 1})
-  learner, variables = start(config, spec)
+  learner, variables = random_start(config, spec)
   batch = {n: v for n, v in make_batch().items() if "cat" not in n}
   assert np.isfinite(learner.loss(variables, batch, jax.random.key(0)).loss)
   with pytest.raises(ConfigError, match="Without categories set category_width=0"):
@@ -334,7 +364,7 @@ def test_learns_whether_the_category_was_seen():
     return ({**variables, **optax.apply_updates(trained, update), **mutable}, state), value
 
   trained = {name: variables[name] for name in ("params", "tables")}
-  keys = jax.random.split(jax.random.key(1), 500)
+  keys = jax.random.split(jax.random.key(1), 400)
   run = jax.jit(lambda carry: jax.lax.scan(step, carry, keys))
   (variables, _), losses = run((variables, optimizer.init(trained)))
   assert losses[0] > 0.5 and losses[-20:].mean() < 0.15
