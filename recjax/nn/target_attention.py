@@ -1,0 +1,94 @@
+"""Pooling of a history with weights that depend on the candidate."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from recjax.errors import ConfigError
+from recjax.nn.activations import Activation
+from recjax.nn.attention import masked_softmax
+from recjax.registry import unknown
+
+NORMALIZERS = ("none", "softmax")
+
+
+def pool(
+  scores: jax.Array, values: jax.Array, mask: jax.Array, normalize: str
+) -> tuple[jax.Array, jax.Array]:
+  """Weighted sums of a history, and the weights.
+
+  Args:
+    scores: [B, C, L], one for each candidate and behaviour.
+    values: [B, L, D].
+    mask: bool [B, L].
+    normalize: "none" takes the scores as weights, so that their sum measures how much interest
+      there is; "softmax" makes the weights of a candidate sum to one.
+
+  Returns:
+    [B, C, D] and [B, C, L]; both exactly zero for an empty history.
+  """
+  real = jnp.broadcast_to(mask[:, None, :], scores.shape)
+  if normalize == "none":
+    weights = jnp.where(real, scores, 0.0)
+  elif normalize == "softmax":
+    weights = masked_softmax(scores, real)
+  else:
+    raise ConfigError(unknown("normalize", normalize, NORMALIZERS))
+  return jnp.einsum("bcl,bld->bcd", weights.astype(values.dtype), values), weights
+
+
+class LocalActivationUnit(nn.Module):
+  """DIN's local activation unit (Zhou et al., KDD 2018, arXiv 1706.06978, section 4.3).
+
+      score(v, e) = Dense_1(act(Dense(... act(Dense([v, e, v - e, v * e])))))
+
+  The first layer is computed as (W1 + W3) v + (W2 - W3) e + W4 (v * e), the same function: the
+  first two terms once a candidate and once a behaviour, and the concatenation never exists.
+
+  Attributes:
+    hidden: widths.
+    activation: one of `activations.ACTIVATIONS`.
+    normalize: one of NORMALIZERS.
+    scale: whether to divide the scores by sqrt(D), as the authors' code does before its softmax.
+  """
+
+  hidden: tuple[int, ...]
+  activation: str
+  normalize: str
+  scale: bool = False
+
+  @nn.compact
+  def __call__(
+    self,
+    candidates: jax.Array,
+    history: jax.Array,
+    mask: jax.Array,
+    candidate_mask: jax.Array,
+    *,
+    train: bool,
+  ) -> tuple[jax.Array, jax.Array]:
+    """Pools history [B, L, D] under mask [B, L] for each of candidates [B, C, D].
+
+    candidate_mask [B, C] says which candidates count in batch statistics. Returns the interests
+    [B, C, D] and the weights [B, C, L].
+    """
+    width = history.shape[-1]
+    glorot = nn.initializers.glorot_uniform()
+    kernel = self.param("kernel", glorot, (4 * width, self.hidden[0]), jnp.float32)
+    bias = self.param("bias", nn.initializers.zeros_init(), (self.hidden[0],), jnp.float32)
+    of_candidate, of_behaviour, of_difference, of_product = jnp.split(kernel, 4)
+    x = (candidates @ (of_candidate + of_difference) + bias[None, None])[:, :, None]
+    x = x + (history @ (of_behaviour - of_difference))[:, None]
+    x = x + (candidates[:, :, None] * history[:, None]) @ of_product
+    real = candidate_mask[:, :, None] & mask[:, None, :]
+    x = Activation(self.activation, name="activation_0")(x, real, train=train)
+    for index, hidden in enumerate(self.hidden[1:], start=1):
+      x = nn.Dense(hidden, kernel_init=glorot, name=f"dense_{index}")(x)
+      x = Activation(self.activation, name=f"activation_{index}")(x, real, train=train)
+    # Without a softmax the weights add up over the history: start them near zero, or the interest
+    # starts as L times the mean behaviour.
+    last = glorot if self.normalize == "softmax" else nn.initializers.normal(0.01)
+    scores = nn.Dense(1, kernel_init=last, name="score")(x)[..., 0].astype(jnp.float32)
+    if self.scale:
+      scores = scores * width**-0.5
+    return pool(scores, history, mask, self.normalize)

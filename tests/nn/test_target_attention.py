@@ -1,0 +1,110 @@
+"""Local activation unit: hand numbers, the exact split of its first layer, masks, linearity."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from recjax.errors import ConfigError
+from recjax.nn.target_attention import LocalActivationUnit, pool
+
+VALUES = jnp.array([[[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]])
+SCORES = jnp.array([[[0.5, -0.2, 1.0]]])
+MASK = jnp.array([[True, True, False]])
+
+
+def test_pool_hand_numbers():
+  interest, weights = pool(SCORES, VALUES, MASK, "none")
+  np.testing.assert_allclose(interest[0, 0], [0.5, -0.4], atol=1e-6)
+  np.testing.assert_allclose(weights[0, 0], [0.5, -0.2, 0.0], atol=1e-6)
+  interest, weights = pool(SCORES, VALUES, MASK, "softmax")
+  np.testing.assert_allclose(interest[0, 0], [0.668188, 0.663624], atol=1e-6)
+  np.testing.assert_allclose(weights[0, 0], [0.668188, 0.331812, 0.0], atol=1e-6)
+  with pytest.raises(ConfigError, match="Unknown normalize"):
+    pool(SCORES, VALUES, MASK, "soft")
+
+
+@pytest.mark.parametrize("normalize", ["none", "softmax"])
+def test_an_empty_history_gives_zero_and_finite_gradients(normalize):
+  def total(scores, values):
+    return jnp.sum(jnp.square(pool(scores, values, MASK & False, normalize)[0] + 1.0))
+
+  interest, weights = pool(SCORES, VALUES, MASK & False, normalize)
+  assert not np.any(interest) and not np.any(weights)
+  for slope in jax.grad(total, (0, 1))(SCORES, VALUES):
+    np.testing.assert_array_equal(slope, 0)
+
+
+def case(normalize="none", activation="sigmoid", scale=False):
+  rng = np.random.default_rng(0)
+  history = jnp.asarray(rng.normal(size=(2, 5, 3)), jnp.float32)
+  candidates = jnp.asarray(rng.normal(size=(2, 4, 3)), jnp.float32)
+  mask = jnp.array([[0, 1, 1, 1, 1], [1, 1, 0, 0, 1]], bool)
+  counted = jnp.ones((2, 4), bool)
+  unit = LocalActivationUnit((6, 5), activation, normalize, scale)
+  variables = unit.init(jax.random.key(0), candidates, history, mask, counted, train=False)
+  # Large last weights, so that differences are seen.
+  variables["params"]["score"]["kernel"] = jnp.asarray(rng.normal(size=(5, 1)), jnp.float32)
+
+  @jax.jit
+  def apply(candidates, history, mask):
+    counted = jnp.ones(candidates.shape[:2], bool)
+    return unit.apply(variables, candidates, history, mask, counted, train=False)
+
+  return apply, variables["params"], candidates, history, mask
+
+
+@pytest.mark.parametrize("scale", [False, True])
+def test_the_split_first_layer_equals_the_concatenation(scale):
+  apply, params, candidates, history, mask = case(scale=scale)
+  v = jnp.broadcast_to(candidates[:, :, None], (2, 4, 5, 3))
+  e = jnp.broadcast_to(history[:, None], (2, 4, 5, 3))
+  x = jnp.concatenate([v, e, v - e, v * e], axis=-1)
+  x = jax.nn.sigmoid(x @ params["kernel"] + params["bias"][None, None, None])
+  dense = params["dense_1"]
+  x = jax.nn.sigmoid(x @ dense["kernel"] + dense["bias"][None, None, None])
+  scores = (x @ params["score"]["kernel"])[..., 0] + params["score"]["bias"][None, None]
+  scores = jnp.where(mask[:, None], scores, 0.0) * (3**-0.5 if scale else 1.0)
+  interest, weights = apply(candidates, history, mask)
+  np.testing.assert_allclose(weights, scores, atol=1e-5)
+  np.testing.assert_allclose(interest, jnp.einsum("bcl,bld->bcd", scores, history), atol=1e-5)
+
+
+@pytest.mark.parametrize("normalize", ["none", "softmax"])
+def test_many_candidates_equal_one_at_a_time(normalize):
+  apply, _, candidates, history, mask = case(normalize)
+  interest, weights = apply(candidates, history, mask)
+  for c in range(4):
+    one, one_weights = apply(candidates[:, c : c + 1], history, mask)
+    np.testing.assert_allclose(one[:, 0], interest[:, c], atol=1e-6)
+    np.testing.assert_allclose(one_weights[:, 0], weights[:, c], atol=1e-6)
+
+
+@pytest.mark.parametrize("normalize", ["none", "softmax"])
+def test_doubling_every_behaviour_doubles_the_interest_unless_normalised(normalize):
+  apply, _, candidates, history, mask = case(normalize)
+  once, _ = apply(candidates, history, mask)
+  twice, _ = apply(
+    candidates, jnp.concatenate([history, history], 1), jnp.concatenate([mask, mask], 1)
+  )
+  np.testing.assert_allclose(twice, (2.0 if normalize == "none" else 1.0) * once, atol=1e-5)
+
+
+def test_statistics_of_the_activation_count_real_pairs_only():
+  # A masked behaviour and an uncounted candidate may hold anything.
+  unit = LocalActivationUnit((4,), "dice", "none")
+  rng = np.random.default_rng(0)
+  history = jnp.asarray(rng.normal(size=(2, 3, 2)), jnp.float32)
+  candidates = jnp.asarray(rng.normal(size=(2, 2, 2)), jnp.float32)
+  mask = jnp.array([[0, 1, 1], [1, 1, 1]], bool)
+  counted = jnp.array([[1, 0], [1, 1]], bool)
+  variables = unit.init(jax.random.key(0), candidates, history, mask, counted, train=False)
+
+  def moved(candidates, history):
+    return unit.apply(
+      variables, candidates, history, mask, counted, train=True, mutable=["batch_stats"]
+    )[1]
+
+  clean = moved(candidates, history)
+  dirty = moved(candidates.at[0, 1].set(50.0), history.at[0, 0].set(-70.0))
+  jax.tree.map(np.testing.assert_array_equal, clean, dirty)
