@@ -206,9 +206,9 @@ def _typed_config(raw: Mapping[str, Any]) -> Config:
     parts[key] = typed(cls, raw.get(key, {}), f"config.{key}")
   for key, kind in _MODULES.items():
     parts[key] = _module_config(kind, raw[key], f"config.{key}")
-  from recjax.data.load import DataConfig  # reading data configs needs no heavy import
+  from recjax.data.load import data_config  # imports this module
 
-  parts["data"] = typed(DataConfig, raw["data"], "config.data")
+  parts["data"] = data_config(_plain(raw["data"]))
   parts["evaluate"] = {
     name: typed(registry.resolve("evaluator", name).Config, value, f"config.evaluate.{name}")
     for name, value in raw["evaluate"].items()

@@ -269,6 +269,11 @@ def _table_ids(source: Source, work: Path, kind: str, table: Any) -> np.ndarray:
   place = f"{source.place} ({kind} table)"
   ids = checked_ids(table[column].combine_chunks(), source.numbered, place, column, 1)
   if source.numbered:
+    if ids.max(initial=0) > preparation.LARGEST_NUMBER:
+      raise DataError(
+        f"{place}: column {column!r}, row {ids.argmax() + 1} holds {ids.max()}, too large for "
+        f"{kind}s numbered from 1: set config.data.ids = 'raw'."
+      )
     return ids
   raw = np.load(work / "stream" / f"{kind}_raw.npy")
   number = {name: at for at, name in enumerate(raw.tolist())}
