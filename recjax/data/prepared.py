@@ -7,6 +7,7 @@ of several processes that want the same log one prepares and the others wait for
 """
 
 import fcntl
+import functools
 import json
 import os
 import re
@@ -193,7 +194,9 @@ def _finish(
     "without_row": {},
     **source.facts,
   }
-  for kind, make in (("user", side_tables.user_table), ("item", side_tables.item_table)):
+  taken = tables["item"].column_names if tables["item"] is not None else ()
+  make_users = functools.partial(side_tables.user_table, taken=taken)
+  for kind, make in (("user", make_users), ("item", side_tables.item_table)):
     raw = _raw(work, kind, sizes[kind])
     made = make(tables[kind], ids[kind], raw, f"{source.place} ({kind} table)")
     made = side_tables.keep_rows(made, kept[kind])
