@@ -197,7 +197,7 @@ def test_goes_on_after_the_last_finished_pass(tmp_path, monkeypatch, broken):
 
   def killed(*arguments):
     if broken != "core":
-      preparation.Columns(arguments[-1], {"item": "<i4"}).create(99)  # half-written files
+      preparation.Columns(arguments[-1], {"item": "<i4"}).create(99)  # half-written file
     raise KeyboardInterrupt
 
   monkeypatch.setattr(preparation, broken, killed)
