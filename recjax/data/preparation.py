@@ -61,16 +61,21 @@ class Columns(NamedTuple):
   folder: Path
   dtypes: Mapping[str, str]
 
-  def read(self, name: str) -> np.ndarray:
-    """The column as a read-only memory map."""
-    return np.memmap(self.folder / f"{name}.bin", self.dtypes[name], "r")
+  def read(self, name: str, start: int, stop: int) -> np.ndarray:
+    """Rows [start, stop) of a column, read into memory."""
+    dtype = np.dtype(self.dtypes[name])
+    file = self.folder / f"{name}.bin"
+    return np.fromfile(file, dtype, stop - start, offset=start * dtype.itemsize)
 
-  def create(self, length: int) -> dict[str, np.ndarray]:
-    """A writable memory map of `length` > 0 rows for every column."""
-    return {
-      name: np.memmap(self.folder / f"{name}.bin", dtype, "w+", shape=(length,))
-      for name, dtype in self.dtypes.items()
-    }
+  def create(self, length: int) -> None:
+    """Makes every column a file of `length` zeros."""
+    for name, dtype in self.dtypes.items():
+      with (self.folder / f"{name}.bin").open("wb") as file:
+        file.truncate(length * np.dtype(dtype).itemsize)
+
+  def scatter(self, name: str, at: np.ndarray, values: np.ndarray) -> None:
+    """Sets the rows `at`. The map lives for this call only, so that its pages are let go."""
+    np.memmap(self.folder / f"{name}.bin", self.dtypes[name], "r+")[at] = values
 
   def append(self, rows: Mapping[str, np.ndarray]) -> None:
     """Appends rows to every column; raises TypeError where a dtype does not fit safely."""
@@ -87,11 +92,6 @@ def blocks(indptr: np.ndarray, rows: int) -> Iterator[tuple[int, int]]:
     stop = min(max(stop, start + 1), users)
     yield start, stop
     start = stop
-
-
-def spans(length: int, rows: int) -> Iterator[slice]:
-  """Slices of at most `rows` that cover `range(length)`."""
-  return (slice(at, min(at + rows, length)) for at in range(0, length, rows))
 
 
 def stream(source: Source, folder: Path) -> dict[str, Any]:
@@ -170,11 +170,11 @@ def place(before: Path, seen: Mapping[str, Any], rows: int, folder: Path) -> dic
     if (before / f"{name}_codes.npy").exists()
   }
   indptr = np.concatenate([[0], np.cumsum(np.load(before / "counts.npy"))])
-  read = {name: source.read(name) for name in seen["dtypes"]}
-  written = target.create(seen["events"])
+  target.create(seen["events"])
   free = indptr[:-1].copy()
-  for span in spans(seen["events"], rows):
-    values = {name: column[span] for name, column in read.items()}
+  for start in range(0, seen["events"], rows):
+    stop = min(start + rows, seen["events"])
+    values = {name: source.read(name, start, stop) for name in source.dtypes}
     values |= {name: final[values[name]] for name, final in finals.items()}
     order = np.argsort(values["user"], kind="stable")
     user, first, count = np.unique(
@@ -182,10 +182,8 @@ def place(before: Path, seen: Mapping[str, Any], rows: int, folder: Path) -> dic
     )
     at = np.repeat(free[user] - first, count) + np.arange(len(order))
     for name, column in values.items():
-      written[name][at] = column[order]
+      target.scatter(name, at, column[order])
     free[user] += count
-  for column in written.values():
-    column.flush()
   np.save(folder / "indptr.npy", indptr)
   return {}
 
@@ -202,12 +200,10 @@ def order(
   columns = Columns(folder, {name: t for name, t in seen["dtypes"].items() if name != "user"})
   indptr = np.load(before / "indptr.npy")
   source = Columns(before, columns.dtypes)
-  read = {name: source.read(name) for name in columns.dtypes}
   counts, repeated = np.diff(indptr), 0
   for start, stop in blocks(indptr, rows):
-    span = slice(indptr[start], indptr[stop])
     user = np.repeat(np.arange(start, stop), counts[start:stop])
-    values = {name: column[span] for name, column in read.items()}
+    values = {name: source.read(name, indptr[start], indptr[stop]) for name in source.dtypes}
     if "when" in values:
       by_time = np.lexsort((values["when"], user))
       values = {name: column[by_time] for name, column in values.items()}
@@ -227,10 +223,13 @@ def order(
   return {"repeated": repeated}
 
 
-def core(indptr: np.ndarray, item: np.ndarray, num_items: int, least: int, rows: int):
+def core(
+  indptr: np.ndarray, columns: Columns, num_items: int, least: int, rows: int
+) -> tuple[np.ndarray, np.ndarray]:
   """Users [U] and items [I + 1] (bool) that stay when all with < `least` events go, repeatedly.
 
-  `indptr` [U + 1] and `item` [E] are the log; user 0 and item 0 are padding and never stay.
+  `indptr` [U + 1] and the column `item` [E] are the log; user 0 and item 0 are padding and never
+  stay. A pass over the events a round, `rows` of them in memory.
   """
   users, items = np.ones(len(indptr) - 1, np.bool_), np.ones(num_items + 1, np.bool_)
   users[0] = items[0] = False
@@ -239,7 +238,7 @@ def core(indptr: np.ndarray, item: np.ndarray, num_items: int, least: int, rows:
     item_counts = np.zeros(len(items), np.int64)
     for start, stop in blocks(indptr, rows):
       user = np.repeat(np.arange(start, stop), np.diff(indptr[start : stop + 1]))
-      values = item[indptr[start] : indptr[stop]]
+      values = columns.read("item", indptr[start], indptr[stop])
       stays = users[user] & items[values]
       user_counts += np.bincount(user[stays], minlength=len(users))
       item_counts += np.bincount(values[stays], minlength=len(items))

@@ -7,6 +7,7 @@ of several processes that want the same log one prepares and the others wait for
 """
 
 import fcntl
+import functools
 import json
 import os
 import re
@@ -152,7 +153,7 @@ def _finish(
   columns = preparation.Columns(
     work / "sorted", {name: t for name, t in seen["dtypes"].items() if name != "user"}
   )
-  indptr, item = np.load(work / "sorted" / "indptr.npy"), columns.read("item")
+  indptr = np.load(work / "sorted" / "indptr.npy")
   tables = {"user": source.users(), "item": source.items()}
   ids = {kind: _table_ids(source, work, kind, table) for kind, table in tables.items()}
   sizes = {
@@ -163,7 +164,7 @@ def _finish(
   kept = {kind: np.arange(size) for kind, size in sizes.items()}
   cleaned = {"repeated_events": found["repeated"] if duplicates == "drop" else 0}
   if core:
-    stays = preparation.core(indptr, item, sizes["item"] - 1, core, rows)
+    stays = preparation.core(indptr, columns, sizes["item"] - 1, core, rows)
     kept = {
       kind: np.concatenate([[0], np.flatnonzero(mask)])
       for kind, mask in zip(sizes, stays, strict=True)
@@ -193,7 +194,9 @@ def _finish(
     "without_row": {},
     **source.facts,
   }
-  for kind, make in (("user", side_tables.user_table), ("item", side_tables.item_table)):
+  taken = tables["item"].column_names if tables["item"] is not None else ()
+  make_users = functools.partial(side_tables.user_table, taken=taken)
+  for kind, make in (("user", make_users), ("item", side_tables.item_table)):
     raw = _raw(work, kind, sizes[kind])
     made = make(tables[kind], ids[kind], raw, f"{source.place} ({kind} table)")
     made = side_tables.keep_rows(made, kept[kind])
@@ -233,32 +236,44 @@ def _write_events(
   origin, span = seen["times"][0], seen["times"][1] - seen["times"][0]
   if source.timing == "time" and span > np.iinfo(np.int32).max:
     raise DataError(f"{source.place}: times span {span} seconds, more than 68 years.")
-  counts, masks = np.zeros(sizes["user"], np.int64), []
-  for start, stop in preparation.blocks(indptr, rows):
-    user = np.repeat(np.arange(start, stop), np.diff(indptr[start : stop + 1]))
-    mask = stays["user"][user] & stays["item"][columns.read("item")[indptr[start] : indptr[stop]]]
-    counts += np.bincount(user[mask], minlength=sizes["user"])
-    masks.append(np.packbits(mask))
+
+  def kept_rows() -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
+    for start, stop in preparation.blocks(indptr, rows):
+      user = np.repeat(np.arange(start, stop), np.diff(indptr[start : stop + 1]))
+      item = columns.read("item", indptr[start], indptr[stop])
+      mask = stays["user"][user] & stays["item"][item]
+      yield indptr[start], indptr[stop], mask, user[mask]
+
+  counts = np.zeros(sizes["user"], np.int64)
+  for *_, user in kept_rows():
+    counts += np.bincount(user, minlength=len(counts))
   total = int(counts.sum())
   np.save(folder / "indptr.npy", np.concatenate([[0], np.cumsum(counts[kept["user"]])]))
+  files = {"events": {"indptr": "indptr.npy"}, "columns": {}}
+  targets = {}
+  for key, (kind, name, dtype) in _wanted(source, seen).items():
+    files[kind][name] = _file_name(kind, name, len(files[kind]))
+    targets[key] = (folder / files[kind][name], np.dtype(dtype))
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (total,)}
+    with targets[key][0].open("wb") as file:
+      np.lib.format.write_array_header_1_0(file, header)
+  for start, stop, mask, _ in kept_rows():
+    for key, (path, dtype) in targets.items():
+      part = columns.read(key, start, stop)[mask]
+      part = number[part] if key == "item" else part - origin if key == "when" else part
+      with path.open("ab") as file:
+        part.astype(dtype).tofile(file)
+  return files, total
+
+
+def _wanted(source: Source, seen: Mapping[str, Any]) -> dict[str, tuple[str, str, Any]]:
+  """What each column file becomes: group and name in the log, and dtype."""
   wanted = {"item": ("events", "item", np.int32)}
   if source.timing == "time":
     wanted["when"] = ("events", "time", np.int32)
   for name, key in seen["columns"].items():
     wanted[key] = ("columns", name, seen["dtypes"][key])
-  files = {"events": {"indptr": "indptr.npy"}, "columns": {}}
-  for key, (kind, name, dtype) in wanted.items():
-    files[kind][name] = _file_name(kind, name, len(files[kind]))
-    target = np.lib.format.open_memmap(folder / files[kind][name], "w+", dtype, (total,))
-    values, at = columns.read(key), 0
-    for (start, stop), packed in zip(preparation.blocks(indptr, rows), masks, strict=True):
-      part = values[indptr[start] : indptr[stop]]
-      part = part[np.unpackbits(packed, count=len(part)).astype(np.bool_)]
-      part = number[part] if key == "item" else part - origin if key == "when" else part
-      target[at : at + len(part)] = part
-      at += len(part)
-    target.flush()
-  return files, total
+  return wanted
 
 
 def _table_ids(source: Source, work: Path, kind: str, table: Any) -> np.ndarray:
@@ -269,6 +284,11 @@ def _table_ids(source: Source, work: Path, kind: str, table: Any) -> np.ndarray:
   place = f"{source.place} ({kind} table)"
   ids = checked_ids(table[column].combine_chunks(), source.numbered, place, column, 1)
   if source.numbered:
+    if ids.max(initial=0) > preparation.LARGEST_NUMBER:
+      raise DataError(
+        f"{place}: column {column!r}, row {ids.argmax() + 1} holds {ids.max()}, too large for "
+        f"{kind}s numbered from 1: set config.data.ids = 'raw'."
+      )
     return ids
   raw = np.load(work / "stream" / f"{kind}_raw.npy")
   number = {name: at for at, name in enumerate(raw.tolist())}

@@ -7,7 +7,7 @@ as they are when all are of one length (semantic ids), else padded with 0 where 
 1. Columns that would be too large or fit none of this are left out, and the reason is reported.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -73,11 +73,16 @@ def item_table(table: pa.Table | None, ids: np.ndarray, raw: np.ndarray, place: 
   return made
 
 
-def user_table(table: pa.Table | None, ids: np.ndarray, raw: np.ndarray, place: str) -> SideTable:
-  """Arrays for users; see `_side_table`. Text with few values is coded under its own name."""
+def user_table(
+  table: pa.Table | None, ids: np.ndarray, raw: np.ndarray, place: str, taken: Collection[str] = ()
+) -> SideTable:
+  """Arrays for users; see `_side_table`. Text with few values is coded under its own name.
+
+  Names in `taken` stay text: a vocabulary of that name could be mistaken for one of items.
+  """
   made = _side_table(table, ids, raw, "user", place)
   for name, values in list(made.columns.items()):
-    if not is_str(values) or name in ("raw", "item", "user", "category"):
+    if not is_str(values) or name in ("raw", "item", "user", "category", *taken):
       continue
     coded, names = codes(values, values != "")
     if 1 < len(names) <= MOST_CODES + 1 and max(map(len, names)) <= LONGEST_NAME:

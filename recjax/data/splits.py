@@ -68,6 +68,13 @@ def make_split(log: EventLog, config: SplitConfig) -> Split:
   return split._replace(facts=facts)
 
 
+def with_validation(split: Split) -> Split:
+  """The split whose training ranges also hold the validation answers: what is known at test time."""
+  end = split.train_end.copy()
+  end[split.validation.user] = split.validation.target_end
+  return split._replace(train_end=end)
+
+
 def check_leakage(log: EventLog, split: Split) -> None:
   """Raises DataError when a training event lies at or after a moment it must not know.
 

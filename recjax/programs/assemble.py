@@ -1,6 +1,5 @@
 """From a config to the parts of a run: data, split, view, learner, evaluators."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -42,7 +41,7 @@ class Parts(NamedTuple):
 def assemble(config: Config) -> Parts:
   """Loads the data and builds everything that a run needs; no training state yet."""
   mesh = make_mesh(config.mesh)
-  data = load(dataclasses.asdict(config.data))
+  data = load(config.data)
   split = make_split(data, config.split) if isinstance(data, EventLog) else None
   view = registry.resolve("view", config.view.name).build(config.view, data, split)
   model = registry.resolve("model", config.model.name)

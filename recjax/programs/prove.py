@@ -135,10 +135,12 @@ def check(claim: Mapping[str, Any], runs: Mapping[str, Mapping[str, Run]]) -> di
     worse, against = float(claim["at_least"]), f"{claim['at_least']}"
   elif str(claim["worse"]).startswith("fact:"):
     fact = claim["worse"].removeprefix("fact:")
-    facts = side(claim["better"]).report["data"]
-    if fact not in facts:
-      raise ConfigError(unknown("fact of the data", fact, facts))
-    worse, against = float(facts[fact]), f"{fact} {float(facts[fact]):.4f}"
+    known: Any = side(claim["better"]).report["data"]
+    for name in fact.split("."):
+      if name not in known:
+        raise ConfigError(unknown("fact of the data", name, known))
+      known = known[name]
+    worse, against = float(known), f"{fact} {float(known):.4f}"
   else:
     worse = float(side(claim["worse"]).values(metric).mean())
     against = f"{claim['worse']} {worse:.4f}"

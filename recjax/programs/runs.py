@@ -155,13 +155,18 @@ def values_by_name(evaluations: list[dict[str, Evaluation]]) -> dict[str, np.nda
 
 
 def finish(
-  parts: Parts, workdir: pathlib.Path, variables: Any, progress: Progress, step: int, started: float
+  parts: Parts,
+  workdir: pathlib.Path,
+  variables: Mapping[str, Any],
+  progress: Progress,
+  step: int,
+  started: float,
 ) -> dict[str, Any]:
-  """Evaluates the kept variables, exports them and writes the report; returns it."""
+  """Evaluates each part's variables, exports those of the test, writes the report; returns it."""
   config = parts.config
   parts_of_report = {}
   for part in ("validation", "test"):
-    evaluations = evaluate_part(parts, variables, part)
+    evaluations = evaluate_part(parts, variables[part], part)
     parts_of_report[part] = summary(evaluations)
     if jax.process_index() == 0:
       save_cases(workdir / f"cases_{part}.npz", evaluations)
@@ -175,7 +180,7 @@ def finish(
     "train_seconds": float(progress.seconds),
     "session_seconds": time.perf_counter() - started,
     "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    "parameters": count_variables(variables, config.seeds if parts.learner.loss else 1),
+    "parameters": count_variables(variables["test"], config.seeds if parts.learner.loss else 1),
     "data": {**parts.data.facts, "split": parts.split.facts if parts.split else None},
     "view": parts.view.facts,
     "config_fingerprint": fingerprint(config),
@@ -183,7 +188,7 @@ def finish(
     "versions": versions(),
   }
   if jax.process_index() == 0:
-    export_variables(parts, workdir, variables)
+    export_variables(parts, workdir, variables["test"])
     if parts.learner.loss is not None:
       writer = Writer(workdir, step)
       writer.write(step, "test", {k: v["mean"] for k, v in report["test"]["metrics"].items()})

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from recjax.config import Config, fingerprint
+from recjax.data.splits import with_validation
 from recjax.errors import ConfigError
 from recjax.programs import runs
 from recjax.programs.assemble import Parts, assemble
@@ -54,7 +55,9 @@ def train(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
   parts = assemble(config)
   rows = parts.view.train
   if parts.learner.loss is None:
-    variables = jax.device_put(parts.learner.fit(parts.data, parts.split))
+    # Counting costs nothing, so the test is met with all that is known by then.
+    fit = lambda split: jax.device_put(parts.learner.fit(parts.data, split))
+    variables = {"validation": fit(parts.split), "test": fit(with_validation(parts.split))}
     return runs.finish(parts, workdir, variables, Progress.create(1), 0, started)
   steps = total_steps(config, rows.count)
 
@@ -143,6 +146,7 @@ def train(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
   # The best variables, the test part, the report.
   variables = keep_best.load(abstract.variables)
   best.close()
+  variables = {"validation": variables, "test": variables}
   return runs.finish(parts, workdir, variables, progress, step, started)
 
 

@@ -96,8 +96,8 @@ def test_order_sorts_but_is_no_time(tmp_path):
 
 def test_core_renumbers(tmp_path):
   rows = [(u, i, t, 0) for t, (u, i) in enumerate([(1, 1), (2, 2), (2, 4), (4, 2), (4, 4), (4, 3)])]
-  items = pa.table({"item_id": [4, 2, 1], "title": ["four", "two", "one"], "genres": ["b", "a", ""]})
-  log = open_log(prepare(source_of(rows, items=lambda: items), tmp_path, core=2))
+  items = {"item_id": [4, 2, 1], "title": ["four", "two", "one"], "genres": ["b", "a", ""]}
+  log = open_log(prepare(source_of(rows, items=lambda: pa.table(items)), tmp_path, core=2))
   assert log.users["raw"].tolist() == ["", "2", "4"]
   assert log.items["raw"].tolist() == ["", "2", "4"]
   assert log.items["label"].tolist() == ["", "two", "four"]
@@ -155,7 +155,8 @@ def twin(rows, timing, core, duplicates):
   indptr = np.cumsum([0, 0, *(len(log) for log in logs.values())]).tolist()
   flat = [r for log in logs.values() for r in log]
   low = min(r[2] for r in rows)
-  return indptr, [number[r[1]] for r in flat], [r[2] - low for r in flat], [r[3] for r in flat], repeated
+  item, when = [number[r[1]] for r in flat], [r[2] - low for r in flat]
+  return indptr, item, when, [r[3] for r in flat], repeated
 
 
 @settings(max_examples=120, deadline=None)
@@ -196,7 +197,7 @@ def test_goes_on_after_the_last_finished_pass(tmp_path, monkeypatch, broken):
 
   def killed(*arguments):
     if broken != "core":
-      preparation.Columns(arguments[-1], {"item": "<i4"}).create(99)  # half-written files
+      preparation.Columns(arguments[-1], {"item": "<i4"}).create(99)  # half-written file
     raise KeyboardInterrupt
 
   monkeypatch.setattr(preparation, broken, killed)

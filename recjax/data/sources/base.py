@@ -37,11 +37,19 @@ class Common:
   # Where prepared logs go. Empty: $RECJAX_CACHE_DIR, else $XDG_CACHE_HOME/recjax, else
   # ~/.cache/recjax.
   cache: str = ""
+  # Of a folder, read <file_prefix>interactions.parquet and so on, for example "core5_".
+  file_prefix: str = ""
   # Drop users and items with fewer events until none is left, then renumber. 0: keep all ids.
   core: int = 0
   # Rows that repeat user, item and time (or order; user and item where the source has neither):
   # "drop" keeps the first and counts the rest, "keep" keeps all, "error" stops.
   duplicates: str = "drop"
+
+  def __post_init__(self):
+    if self.duplicates not in DUPLICATES:
+      raise ConfigError(unknown("value of config.data.duplicates", self.duplicates, DUPLICATES))
+    if self.core < 0:
+      raise ConfigError(f"config.data.core is {self.core}, but it counts events: 0 or more.")
 
 
 class Chunk(NamedTuple):
@@ -90,39 +98,6 @@ class Source:
   licence: str = ""
   place: str = ""
   facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-def parse_config(cls: type, values: Mapping[str, Any]) -> Any:
-  """Fills the dataclass `cls` from a mapping; raises ConfigError for keys and values that are off.
-
-  Lists are accepted for tuples. `core` and `duplicates` are checked here, once for all sources.
-  """
-  fields = {field.name: field for field in dataclasses.fields(cls)}
-  for key in values:
-    if key not in fields:
-      raise ConfigError(unknown("key of config.data", key, fields))
-  filled = {}
-  for key, value in values.items():
-    default = fields[key].default
-    if isinstance(value, list):
-      value = tuple(value)
-    if key == "name":
-      default = ""
-    if isinstance(default, float) and type(value) is int:
-      value = float(value)
-    if type(value) is not type(default):
-      raise ConfigError(
-        f"config.data.{key} is {value!r}, but {type(default).__name__} is expected."
-      )
-    filled[key] = value
-  if "name" not in filled:
-    raise ConfigError("config.data.name is missing: name a data set.")
-  config = cls(**filled)
-  if config.duplicates not in DUPLICATES:
-    raise ConfigError(unknown("value of config.data.duplicates", config.duplicates, DUPLICATES))
-  if config.core < 0:
-    raise ConfigError(f"config.data.core is {config.core}, but it counts events: 0 or more.")
-  return config
 
 
 def data_root(folder: str = "") -> Path:

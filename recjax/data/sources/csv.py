@@ -76,7 +76,7 @@ def open_source(config: Config) -> Source:
       if name not in reader.schema.names:
         raise DataError(f"{file}: " + unknown("column", name, reader.schema.names))
   options = dataclasses.asdict(config)
-  unrelated = ("folder", "cache", "core", "duplicates", "path")
+  unrelated = (*(field.name for field in dataclasses.fields(Common)), "path")
   return Source(
     name=file.name.split(".")[0],
     fingerprint=fingerprint({k: v for k, v in options.items() if k not in unrelated}, file),

@@ -33,10 +33,8 @@ BATCH_ROWS = 1 << 18
 
 @dataclasses.dataclass(frozen=True)
 class Config(Common):
-  """Keys of `config.data` for a folder; `name` is the folder below the data root, or a path."""
+  """Keys of `config.data` for a folder: `name` is one below the data root, or a path with "/"."""
 
-  # Read <file_prefix>interactions.parquet and so on, for example "core5_".
-  file_prefix: str = ""
   # "numbered": ids are numbers from 1. "raw": any numbers or text, numbered in sorted order.
   ids: str = "numbered"
 

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,8 +31,7 @@ import pyarrow.parquet as pq
 
 from recjax.data.sources import folder
 from recjax.data.sources.base import Common, Source, cache_root, fingerprint
-from recjax.errors import ConfigError, DataError
-from recjax.registry import unknown
+from recjax.errors import DataError
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 WHEEL = "recbole==1.2.1"
@@ -71,10 +70,7 @@ GENRES = (
 
 @dataclasses.dataclass(frozen=True)
 class Config(Common):
-  """Keys of `config.data` for MovieLens 100K."""
-
-  # "any": the official archive, else the wheel; "archive" or "wheel": only that one.
-  way: str = "any"
+  """Keys of `config.data` for MovieLens 100K: none of its own."""
 
 
 class Content(NamedTuple):
@@ -90,12 +86,9 @@ def open_source(config: Config) -> Source:
 
   Raises DataError when no way works or the content is not the known one.
   """
-  if config.way not in ("any", *WAYS):
-    raise ConfigError(unknown("value of config.data.way", config.way, ("any", *WAYS)))
-  ways = tuple(WAYS) if config.way == "any" else (config.way,)
   path = cache_root(config.cache) / "downloads" / f"movielens_100k-{CONTENT[:16]}"
   if not (path / "about.json").exists():
-    fetch(path, ways)
+    fetch(path)
   about = json.loads((path / "about.json").read_text())
   source = folder.read_folder(path, "movielens_100k", way=about["way"], licence=LICENCE)
   # The content decides, not the Parquet files, whose bytes differ between writers.
@@ -103,7 +96,7 @@ def open_source(config: Config) -> Source:
   return dataclasses.replace(source, fingerprint=digest, facts={"content": CONTENT})
 
 
-def fetch(path: Path, ways: tuple[str, ...]) -> None:
+def fetch(path: Path, ways: Iterable[str] = ("archive", "wheel")) -> None:
   """Fetches the data by the first of `ways` that works into the folder `path`, all or nothing.
 
   Raises DataError where none works, and at once where one gives other ratings than expected.

@@ -51,6 +51,7 @@ POOLS = ("din", "mean")
 class Config:
   """What can be chosen; the values of the authors' Amazon code in brackets."""
 
+  name: str = "din"
   item_width: int = 16  # of an item's vector [64]
   category_width: int = 16  # of a category's vector, 0 where the data have none [64]
   stddev: float = 0.1  # of the initial vectors

@@ -1,0 +1,129 @@
+"""Planted data: the truth is what the generator says, seeds repeat, settings hold."""
+
+import numpy as np
+import pytest
+
+from recjax.data.load import data_config, load
+from recjax.data.sources.planted import auc, chain
+from recjax.errors import ConfigError
+
+
+def table(**options):
+  return load({"name": "planted", **options})
+
+
+BAYES = {"count": 0.885, "recency": 0.889, "long": 0.913}
+
+
+@pytest.mark.parametrize("generator, bayes", BAYES.items())
+def test_bayes_auc(generator, bayes):
+  for part, value in table(generator=generator).facts["bayes_auc"].items():
+    assert value == pytest.approx(bayes, abs=0.01), part
+
+
+@pytest.mark.parametrize("generator", ["count", "recency", "long"])
+def test_truth_follows_from_the_columns(generator):
+  made = table(generator=generator, num_train=500, num_validation=30, num_test=70, seed=3)
+  length = 100 if generator == "long" else 20
+  assert [len(part["label"]) for part in made.parts.values()] == [500, 30, 70]
+  users = np.concatenate([part["user_id"] for part in made.parts.values()])
+  assert users.tolist() == list(range(1, 601))
+  assert made.vocabularies == {"user": 601, "item": 2049, "category": 65}
+  for part in made.parts.values():
+    assert part["hist_item"].shape == part["hist_mask"].shape == (len(part["label"]), length)
+    for kind in ("hist", "target"):
+      item, category = part[f"{kind}_item"], part[f"{kind}_cat"]
+      assert item.min() >= 1 and item.max() <= 2048
+      assert (category == (item - 1) % 64 + 1).all()
+    hits = part["hist_cat"] == part["target_cat"][:, None]
+    if generator == "recency":
+      position = length - np.arange(length)  # the last behaviour is 1 before the target
+      logit = 3 * ((hits * 0.7 ** (position - 1.0)).sum(1) - 0.5)
+    else:
+      logit = 2 * (np.log(1 + hits.sum(1)) - 0.9)
+    np.testing.assert_allclose(part["bayes"], 1 / (1 + np.exp(-logit)), rtol=1e-5)
+    assert part["label"].dtype == part["weight"].dtype == np.float32
+
+
+def test_interests_noise_and_copied_targets():
+  rows = 20_000
+  part = table(num_train=rows, noise=0.0, generator="count").parts["train"]
+  distinct = np.array([len(set(row)) for row in part["hist_cat"].tolist()])
+  assert distinct.max() == 4
+  hit = (part["hist_cat"] == part["target_cat"][:, None]).any(1).mean()
+  assert hit == pytest.approx(0.7 + 0.3 * distinct.mean() / 64, abs=0.02)
+  noisy = table(num_train=rows, noise=1.0, generator="count").parts["train"]["hist_cat"]
+  counts = np.bincount(noisy.ravel(), minlength=65)[1:]
+  assert counts.min() > 0.85 * counts.mean() and counts.max() < 1.15 * counts.mean()
+  # Shares of interests are Dirichlet(1, 1, 1, 1): two behaviours agree with chance 2 / 5.
+  same = part["hist_cat"][:, 0] == part["hist_cat"][:, 1]
+  assert same.mean() == pytest.approx(0.4, abs=0.03)
+  clicks = table(num_train=rows, generator="count").parts["train"]
+  assert clicks["label"].mean() == pytest.approx(clicks["bayes"].mean(), abs=0.03)
+
+
+def test_seeds_repeat_and_differ():
+  one, same, other = (
+    table(generator="count", num_train=50, num_validation=50, num_test=50, seed=seed)
+    for seed in (1, 1, 2)
+  )
+  for part in one.parts:
+    for name, column in one.parts[part].items():
+      assert (column == same.parts[part][name]).all()
+    assert (one.parts[part]["hist_item"] != other.parts[part]["hist_item"]).any()
+  assert (one.parts["train"]["hist_item"] != one.parts["test"]["hist_item"]).any()
+
+
+def test_auc_by_hand():
+  assert auc(np.array([0, 1, 1, 0]), np.array([0.1, 0.9, 0.4, 0.4])) == 0.875
+  assert np.isnan(auc(np.ones(3), np.arange(3)))
+
+
+def test_markov_walks_the_chain(tmp_path):
+  log = load({"name": "planted", "cache": str(tmp_path), "seed": 5})
+  assert (log.num_users, log.num_items, log.ordered) == (300, 120, True)
+  sizes = np.diff(log.indptr)[1:]
+  assert sizes.min() >= 8 and sizes.max() <= 30
+  successor = np.array(log.facts["successor"])
+  assert successor.tolist() == chain(5, 120).tolist()
+  seen, item = set(), 1
+  while item not in seen:
+    seen.add(item)
+    item = successor[item]
+  assert len(seen) == 120
+  inside = np.ones(log.num_events - 1, np.bool_)
+  inside[log.indptr[2:-1] - 1] = False
+  follows = (successor[log.item[:-1]] == log.item[1:])[inside].mean()
+  assert follows == pytest.approx(0.8 + 0.2 / 120, abs=0.02)
+  assert (np.diff(log.time)[inside] == 3600).all()
+  assert log.vocabularies["category"] == 9 and log.items["label"][7] == "Item 7"
+  pure = load({"name": "planted", "cache": str(tmp_path), "noise": 0.0, "num_users": 20})
+  inside = np.ones(pure.num_events - 1, np.bool_)
+  inside[pure.indptr[2:-1] - 1] = False
+  successor = np.array(pure.facts["successor"])
+  assert (successor[pure.item[:-1]] == pure.item[1:])[inside].all()
+
+
+@pytest.mark.parametrize(
+  "options, message",
+  [
+    ({"generator": "markof"}, "Did you mean 'markov'"),
+    ({"generator": "count", "num_items": 100}, "cannot be dealt evenly"),
+    ({"generator": "count", "interests": 65}, "cannot be dealt evenly"),
+    ({"num_users": 0}, "markov needs"),
+    ({"shortest": 9, "longest": 8}, "markov needs"),
+  ],
+)
+def test_settings_that_cannot_work(options, message):
+  with pytest.raises(ConfigError, match=message):
+    table(**options)
+
+
+def test_another_name_is_enough():
+  """Keys of one source do not stand in the way of another while they have their defaults."""
+  values = {field: getattr(data_config({"name": "planted"}), field) for field in ("noise", "seed")}
+  assert data_config({**values, "name": "movielens_100k"}).name == "movielens_100k"
+  with pytest.raises(ConfigError, match="Unknown key of config.data 'seed'"):
+    data_config({"name": "movielens_100k", "seed": 1})
+  with pytest.raises(ConfigError, match="lacks the key 'name'"):
+    data_config({"seed": 1})
