@@ -53,7 +53,8 @@ class Writer:
     self._file.flush()
     for name, value in values.items():
       for tag, v in _scalars(f"{kind}/{name}", value):
-        self._board.add_scalar(tag, v, step)
+        if np.isfinite(v):  # an undefined value stands in metrics.jsonl as null
+          self._board.add_scalar(tag, v, step)
 
   def close(self) -> None:
     """Flushes and closes the files."""
