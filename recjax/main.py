@@ -4,7 +4,7 @@ import os
 import pathlib
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from recjax.errors import RecjaxError
@@ -33,7 +33,6 @@ def main(argv: list[str]) -> None:
   """Runs one mode; mistakes in what was given end with one sentence, without a traceback."""
   if len(argv) > 1:
     sys.exit(f"recjax: what is {argv[1]!r}? Flags begin with '--'; see --help.")
-  logging.set_verbosity(logging.INFO)
   try:
     run()
   except RecjaxError as error:

@@ -55,7 +55,7 @@ def build(
   weight 0 are padding and left out) and `group_id` [B]. The model does not see label and weight.
   Values are auc, logloss, calibration (mean prediction over mean label), calibration_error and,
   where rows have a group_id, gauc and avg_auc. Cases of the result are the groups with both
-  classes, with their auc.
+  classes; the auc of each is its value of `gauc`.
 
   Args:
     config: settings.
@@ -95,7 +95,7 @@ def build(
     groups = click.grouped_auc(rows["group_id"], label, logit, config.ties)
     values |= {"gauc": groups.gauc, "avg_auc": groups.avg_auc}
     facts |= {"groups": len(groups.group), "groups_of_one_class": groups.dropped}
-    return Evaluation(values, {"auc": groups.auc}, groups.group, None, facts)
+    return Evaluation(values, {"gauc": groups.auc}, groups.group, None, facts)
 
   return run
 

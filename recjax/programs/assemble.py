@@ -1,5 +1,6 @@
 """From a config to the parts of a run: data, split, view, learner, evaluators."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -8,8 +9,10 @@ from jax.sharding import Mesh
 from recjax import registry
 from recjax.config import Config
 from recjax.data.load import load
+from recjax.data.log import EventLog
 from recjax.data.splits import Split, make_split
 from recjax.data.views.rows import View
+from recjax.evaluate.evaluation import Catalogue
 from recjax.models.learner import Learner
 from recjax.train.mesh import make_mesh
 
@@ -39,16 +42,19 @@ class Parts(NamedTuple):
 def assemble(config: Config) -> Parts:
   """Loads the data and builds everything that a run needs; no training state yet."""
   mesh = make_mesh(config.mesh)
-  data = load(config.data)
-  is_log = hasattr(data, "indptr")
-  split = make_split(data, config.split) if is_log else None
+  data = load(dataclasses.asdict(config.data))
+  split = make_split(data, config.split) if isinstance(data, EventLog) else None
   view = registry.resolve("view", config.view.name).build(config.view, data, split)
   model = registry.resolve("model", config.model.name)
   learner = model.build(config.model, view.train.schema, view.counts)
+  items = data.items if isinstance(data, EventLog) else {}
+  catalogue = Catalogue(
+    data.vocabularies["item"] - 1, view.counts["item"], items.get("category")
+  )
   evaluators = {
     part: {
       name: registry.resolve("evaluator", name).build(
-        settings, learner.predict, getattr(view, part), mesh=mesh, view=view, data=data
+        settings, learner.predict, getattr(view, part), mesh=mesh, catalogue=catalogue
       )
       for name, settings in config.evaluate.items()
     }

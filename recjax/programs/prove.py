@@ -17,12 +17,12 @@ are picked up again; the result is written to docs/results/NAME.json.
 
 import ast
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from recjax.config import Config, resolve, to_json
 from recjax.errors import ConfigError, RecjaxError
@@ -31,6 +31,8 @@ from recjax.programs.results import write_result
 from recjax.programs.runs import read_config_file, versions
 from recjax.programs.train import train
 from recjax.registry import unknown
+
+log = logging.getLogger("recjax")
 
 _KEYS = ("worlds", "arms", "seeds", "metrics", "reference", "claims", "title", "note")
 
@@ -50,7 +52,7 @@ def prove(config: Config, workdir: pathlib.Path | None) -> dict[str, Any]:
     runs[world] = {}
     for arm, changes in proof["arms"].items():
       name = f"{world}/{arm}".strip("/")
-      logging.info("Proof %s: %s", config.name, name)
+      log.info("Proof %s: %s", config.name, name)
       base = read_config_file(changes["config"]) if "config" in changes else config
       settings = (*changes.get("set", ()), *world_changes.get("set", ()))
       own = override(base, (f"seeds={proof.get('seeds', 1)}", "seed=0", *settings))
@@ -74,7 +76,7 @@ def prove(config: Config, workdir: pathlib.Path | None) -> dict[str, Any]:
   }
   write_result(result)
   for claim in claims:
-    logging.info("%s  %s", "holds" if claim["passed"] else "FAILS", claim["text"])
+    log.info("%s  %s", "holds" if claim["passed"] else "FAILS", claim["text"])
   return result
 
 
@@ -93,10 +95,9 @@ class Run:
 
   def cases(self, metric: str) -> tuple[np.ndarray, np.ndarray] | None:
     """(user [n], values [seeds, n]) of the test cases, or None where the metric has none."""
-    with np.load(self._folder / "cases_test.npz", allow_pickle=False) as stored:
-      if metric not in stored:
-        return None
-      return stored["user"], stored[metric]
+    with np.load(self._folder / "cases_test.npz") as stored:
+      name = next((n for n in stored if n.partition("/")[2] == metric), None)
+      return None if name is None else (stored[name.partition("/")[0] + "/user"], stored[name])
 
 
 def override(config: Config, settings: tuple[str, ...]) -> Config:
@@ -169,6 +170,7 @@ def table(world: str, arms: Mapping[str, Run], proof: Mapping[str, Any]) -> dict
     if reference and arm != reference:
       row["paired"] = {m: paired(run, arms[reference], m) for m in metrics}
     rows.append(row)
+  correct(rows, metrics)
   return {"world": world, "metrics": metrics, "reference": reference, "rows": rows}
 
 
@@ -177,8 +179,34 @@ def _deviation(values: np.ndarray) -> float:
 
 
 def paired(left: Run, right: Run, metric: str) -> dict[str, Any] | None:
-  """Paired tests of two runs over the same test cases, each case averaged over seeds first."""
+  """Paired tests of two runs over the same test cases, each case averaged over seeds first.
+
+  Where the metric has no value per case, only the test over seeds is there.
+  """
+  values = left.values(metric), right.values(metric)
+  same = len(values[0]) == len(values[1]) > 1
+  over_seeds = significance.paired_t(values[0] - values[1]) if same else None
   a, b = left.cases(metric), right.cases(metric)
+  result = {"over_seeds_t_p": over_seeds.p_value if over_seeds else None}
   if a is None or b is None:
-    return None
-  return significance.compare_runs(*a, *b)
+    return result
+  difference = significance.paired_differences(a[0], a[1].mean(0), b[0], b[1].mean(0))
+  interval = significance.paired_bootstrap(difference)
+  return {
+    **result,
+    "users": len(difference),
+    "difference": interval.mean,
+    "bootstrap_95": (interval.low, interval.high),
+    "t_p": significance.paired_t(difference).p_value,
+    "wilcoxon_p": significance.wilcoxon(difference).p_value,
+  }
+
+
+def correct(rows: list[dict[str, Any]], metrics: tuple[str, ...]) -> None:
+  """Adds Holm's correction over the arms of a table to each metric's tests."""
+  for metric in metrics:
+    for kind in ("t_p", "wilcoxon_p", "over_seeds_t_p"):
+      tests = [row["paired"][metric] for row in rows if "paired" in row]
+      tests = [test for test in tests if test.get(kind) is not None]
+      for test, p in zip(tests, significance.holm(np.asarray([t[kind] for t in tests])), strict=True):
+        test[f"{kind}_holm"] = float(p)

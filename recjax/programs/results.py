@@ -22,7 +22,7 @@ def write_page() -> None:
   """Makes docs/results.md from every stored result."""
   parts = [
     "# Results\n\nMade from `docs/results/*.json` by the commands shown; not edited by hand. "
-    "`p` is the Holm-corrected paired t-test over users against the reference arm.\n"
+    "`p` is the Holm-corrected paired t-test against the reference arm, over users where the metric has a value per user, else over seeds.\n"
   ]
   for path in sorted(FOLDER.glob("*.json")):
     parts.append(section(json.loads(path.read_text())))
@@ -62,6 +62,12 @@ def _row(row: Mapping[str, Any], table: Mapping[str, Any]) -> list[str]:
     cells.append(f"{value['mean']:.4f}{spread}")
   test = (row.get("paired") or {}).get(table["metrics"][0])
   cells.append("reference" if row["arm"] == table["reference"] else (
-    f"{test['t_p_holm']:.2g}" if test else "–"
+    f"{_p_value(test):.2g}" if test else "–"
   ))
   return [*cells, f"{row['parameters']:,}", f"{row['train_seconds']:.0f}"]
+
+
+def _p_value(test: Mapping[str, Any]) -> float:
+  """Over users where there are values per user, else over seeds."""
+  over_users = test.get("t_p_holm")
+  return over_users if over_users is not None else test.get("over_seeds_t_p_holm") or float("nan")

@@ -13,6 +13,7 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import pathlib
 import platform
 import resource
@@ -22,11 +23,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 
 import recjax
 from recjax.config import Config, fingerprint, resolve, to_json
 from recjax.errors import ConfigError, RecjaxError
+from recjax.evaluate.evaluation import Evaluation
 from recjax.programs.assemble import Parts
 from recjax.registry import unknown
 from recjax.serve.export import write_export
@@ -34,6 +35,8 @@ from recjax.train.arrays import load_arrays
 from recjax.train.progress import Progress
 from recjax.train.state import TrainState
 from recjax.train.writers import Writer, write_json
+
+log = logging.getLogger("recjax")
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -93,7 +96,7 @@ def run_stages(
   """Trains the stages in order, each in its own folder; returns their reports."""
   reports = {}
   for name, reference in config.stages.items():
-    logging.info("Stage %s: %s", name, reference)
+    log.info("Stage %s: %s", name, reference)
     reports[name] = train(read_config_file(reference), workdir / "stages" / name)
     if reports[name]["status"] == "interrupted":
       break
@@ -128,22 +131,27 @@ def _replace(tree: Mapping, path: list[str], value: np.ndarray, origin: str) -> 
   return {**tree, path[0]: jax.device_put(value, old.sharding)}
 
 
-def evaluate_part(parts: Parts, variables: Mapping[str, Any], part: str) -> list:
-  """One merged evaluation per seed over all evaluators of a part."""
-  merged = []
-  for i in range(parts.config.seeds):
+def evaluate_part(
+  parts: Parts, variables: Mapping[str, Any], part: str
+) -> list[dict[str, Evaluation]]:
+  """What every evaluator of a part finds, one dict a seed."""
+  found = []
+  for i in range(parts.config.seeds if parts.learner.loss else 1):
     own = variables
-    if parts.config.seeds > 1 and parts.learner.loss is not None:
+    if parts.config.seeds > 1 and parts.learner.loss:
       own = jax.tree.map(lambda a, i=i: a[i], variables)
-    results = [run(own) for run in parts.evaluators[part].values()]
-    merged.append(
-      results[0]._replace(
-        values={k: v for r in results for k, v in r.values.items()},
-        per_case={k: v for r in results for k, v in r.per_case.items()},
-        facts={k: v for r in results for k, v in r.facts.items()},
-      )
-    )
-  return merged
+    found.append({name: run(own) for name, run in parts.evaluators[part].items()})
+  return found
+
+
+def values_by_name(evaluations: list[dict[str, Evaluation]]) -> dict[str, np.ndarray]:
+  """Values [seeds] by name, of all evaluators together."""
+  first = evaluations[0]
+  return {
+    name: np.asarray([e[evaluator].values[name] for e in evaluations], np.float64)
+    for evaluator in first
+    for name in first[evaluator].values
+  }
 
 
 def finish(
@@ -181,10 +189,20 @@ def finish(
       writer.write(step, "test", {k: v["mean"] for k, v in report["test"]["metrics"].items()})
       writer.close()
     write_json(workdir / "report.json", report)
-  for name, value in report["test"]["metrics"].items():
-    spread = f" +- {value['std']:.4f}" if config.seeds > 1 else ""
-    logging.info("test %s %.4f%s", name, value["mean"], spread)
+  log.info("%s", metrics_block(report["test"]["metrics"]))
+  log.info("Finished: %s", workdir / "report.json")
   return finished(workdir) or report
+
+
+def metrics_block(metrics: Mapping[str, Any]) -> str:
+  """Test metrics as lines to read: those of lists one row a metric, a column a cut-off."""
+  by_name: dict[str, list[str]] = {}
+  for name, value in metrics.items():
+    metric, _, cutoff = name.partition("@")
+    spread = f" +- {value['std']:.4f}" if value["std"] else ""
+    cell = f"{value['mean']:.4f}{spread}"
+    by_name.setdefault(metric, []).append(f"@{cutoff} {cell}" if cutoff else cell)
+  return "\n".join(f"test {metric:<12} " + "   ".join(c) for metric, c in by_name.items())
 
 
 def export_variables(parts: Parts, workdir: pathlib.Path, variables: Any) -> None:
@@ -197,23 +215,29 @@ def export_variables(parts: Parts, workdir: pathlib.Path, variables: Any) -> Non
   )
 
 
-def summary(evaluations: list) -> dict[str, Any]:
+def summary(evaluations: list[dict[str, Evaluation]]) -> dict[str, Any]:
   """Mean, deviation and values over seeds of every metric, and the counts behind them."""
-  metrics = {}
-  for name in evaluations[0].values:
-    values = np.asarray([e.values[name] for e in evaluations], np.float64)
-    deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    metrics[name] = {"mean": float(values.mean()), "std": deviation, "values": values}
-  return {"metrics": metrics, "facts": evaluations[0].facts}
-
-
-def save_cases(path: pathlib.Path, evaluations: list) -> None:
-  """Per-case values [seeds, cases] of every metric, and the user of each case."""
-  arrays = {
-    name: np.stack([e.per_case[name] for e in evaluations]) for name in evaluations[0].per_case
+  metrics = {
+    name: {
+      "mean": float(values.mean()),
+      "std": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
+      "values": values,
+    }
+    for name, values in values_by_name(evaluations).items()
   }
+  facts = {k: v for e in evaluations[0].values() for k, v in e.facts.items()}
+  return {"metrics": metrics, "facts": facts}
+
+
+def save_cases(path: pathlib.Path, evaluations: list[dict[str, Evaluation]]) -> None:
+  """Per-case values [seeds, cases] as "evaluator/metric", with "evaluator/user" of each case."""
+  arrays = {}
+  for evaluator, first in evaluations[0].items():
+    arrays[f"{evaluator}/user"] = first.case_user
+    for name in first.per_case:
+      arrays[f"{evaluator}/{name}"] = np.stack([e[evaluator].per_case[name] for e in evaluations])
   partial = path.with_name(f".{path.stem}.partial.npz")
-  np.savez(partial, user=evaluations[0].case_user, **arrays)
+  np.savez(partial, **arrays)
   partial.replace(path)
 
 

@@ -1,9 +1,12 @@
 """What a process does before any computation: joins other hosts, finds the compilation cache."""
 
+import logging
 import os
 import pathlib
+import sys
 
 import jax
+from absl import logging as absl_logging
 
 from recjax.errors import ConfigError
 
@@ -14,6 +17,18 @@ def cache_folder() -> pathlib.Path:
     return pathlib.Path(folder)
   base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
   return pathlib.Path(base) / "recjax"
+
+
+def show_log() -> None:
+  """Prints the progress of runs to standard output, a time and a sentence a line; once is enough."""
+  logger = logging.getLogger("recjax")
+  absl_logging.set_verbosity(absl_logging.WARNING)  # what the libraries say of themselves
+  if not logger.handlers:
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger.addHandler(handler)
+  logger.propagate = False
+  logger.setLevel(logging.INFO if jax.process_index() == 0 else logging.WARNING)
 
 
 def runtime(
@@ -34,5 +49,6 @@ def runtime(
     jax.distributed.initialize(coordinator, processes, process)
   elif multihost:
     jax.distributed.initialize()
+  show_log()
   jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -4,6 +4,7 @@ The same command on every host, run again after any interruption, ends in the sa
 same figures: a batch depends on seed and step alone, and a checkpoint holds everything else.
 """
 
+import logging
 import pathlib
 import signal
 import threading
@@ -13,7 +14,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 
 from recjax.config import Config, fingerprint
 from recjax.errors import ConfigError
@@ -27,6 +27,8 @@ from recjax.train.progress import Progress, Stopwatch, progress_line
 from recjax.train.step import Updater, over_seeds
 from recjax.train.writers import Writer
 
+log = logging.getLogger("recjax")
+
 
 def train(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
   """Trains, or goes on training, in a workdir; returns the report, also written as report.json.
@@ -38,7 +40,7 @@ def train(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
   report = runs.finished(workdir)
   if report is not None:
     runs.guard(config, workdir)
-    logging.info("%s is finished: nothing to do.", workdir)
+    log.info("%s is finished: nothing to do.", workdir)
     return report
   runs.begin(config, workdir)
   started = time.perf_counter()
@@ -75,7 +77,7 @@ def train(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
     state, progress = saved["state"], Progress(**saved["progress"])
     step = int(np.max(jax.device_get(state.step)))
     best.forget_after(step)
-    logging.info("Going on from step %d.", step)
+    log.info("Going on from step %d.", step)
   else:
     state = jax.jit(create, out_shardings=shardings)(seeds)
     state = runs.initialize(config, workdir, state)
@@ -103,7 +105,7 @@ def train(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
       if step % config.train.log_every == 0 or step == steps:
         values = {name: total / np.maximum(weight, 1e-12) for name, (total, weight) in window.items()}
         speed = watch.lap(config.train.batch_size * config.seeds)
-        logging.info("%s", progress_line(step, steps, values, speed))
+        log.info("%s", progress_line(step, steps, values, speed))
         if writer:
           writer.write(step, "train", {**values, **speed})
 
@@ -112,7 +114,7 @@ def train(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
       if last or (config.train.evaluate_every and step % config.train.evaluate_every == 0):
         values = validate(parts, state.variables)
         improved = progress.update(step, values[config.train.select_metric], config.train.patience)
-        logging.info("%s", evaluation_line(step, values, progress, config.train.select_metric))
+        log.info("%s", evaluation_line(step, values, progress, config.train.select_metric))
         if writer:
           writer.write(step, "validation", values)
         if improved.any():
@@ -135,7 +137,7 @@ def train(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
     writer.close()
   if step < steps and not progress.stopped.all():
     best.close()
-    logging.info("Interrupted at step %d; the same command goes on from there.", step)
+    log.info("Interrupted at step %d; the same command goes on from there.", step)
     return {"status": "interrupted", "step": step}
 
   # The best variables, the test part, the report.
@@ -161,10 +163,7 @@ def next_boundary(config: Config, step: int, steps: int) -> int:
 
 def validate(parts: Parts, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
   """Validation values by name, each [seeds]; raises ConfigError if `select_metric` is not among them."""
-  evaluations = runs.evaluate_part(parts, variables, "validation")
-  values = {
-    name: np.asarray([e.values[name] for e in evaluations]) for name in evaluations[0].values
-  }
+  values = runs.values_by_name(runs.evaluate_part(parts, variables, "validation"))
   if parts.config.train.select_metric not in values:
     raise ConfigError(unknown("train.select_metric", parts.config.train.select_metric, values))
   return values

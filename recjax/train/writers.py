@@ -62,6 +62,7 @@ class Writer:
 
 
 def _scalars(tag: str, value: Any):
+  tag = tag.replace("@", "_at_")  # TensorBoard knows no '@' in names
   value = np.asarray(value, np.float64)
   if value.ndim == 0:
     yield tag, float(value)

@@ -36,6 +36,7 @@ _ROWS = 4096  # items whose similarities to all others exist at once
 class Config:
   """What can be chosen."""
 
+  name: str = "counts"
   kind: str = "transition"  # popularity | transition | item_knn
   neighbours: int = 100  # most similar items that item_knn keeps of each item
 

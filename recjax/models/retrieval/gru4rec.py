@@ -31,6 +31,7 @@ from recjax.nn.tables import TableSpec, take
 class Config:
   """What can be chosen."""
 
+  name: str = "gru4rec"
   width: int = 64  # D, of the item table and of every recurrent state
   layers: int = 1  # GRUs on top of each other
   dropout: float = 0.2  # of the inputs of each layer and of the last states

@@ -40,6 +40,7 @@ LAYOUTS = ("pre", "post", "original")
 class Config:
   """What can be chosen; the longest history is that of the data."""
 
+  name: str = "sasrec"
   width: int = 64  # D, of the item table and every layer
   layers: int = 2  # attention blocks
   heads: int = 2  # must divide width
