@@ -150,11 +150,6 @@ def build_next_item(
         weights,
       )
       return Objective(value, total)
-    if rows.shape[0] < size:
-      raise ConfigError(
-        f"full_softmax needs all {size} rows of the table 'item' but was handed {rows.shape[0]}: "
-        "train this table densely, or choose loss='sampled_softmax'."
-      )
     value, hits = full_softmax(queries, rows, targets, weights, num_items=size - 1)
     return Objective(value, total, {"accuracy": (hits, total)})
 
@@ -196,7 +191,10 @@ def build_next_item(
     "score_items": score_items,
     "score": score,
   }
-  return Learner(schema.extend(**drawn), {"item": table}, init, objective, predict, draw)
+  whole = ("item",) if loss == "full_softmax" else ()
+  return Learner(
+    schema.extend(**drawn), {"item": table}, init, objective, predict, draw, whole_tables=whole
+  )
 
 
 def require(schema: Schema, *names: str) -> None:

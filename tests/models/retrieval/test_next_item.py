@@ -66,10 +66,10 @@ def test_full_softmax_by_hand():
   assert objective.metrics["accuracy"][1] == 4
 
 
-def test_full_softmax_refuses_a_compact_table():
-  compact = {"params": {}, "tables": {"item": jnp.asarray(TABLE[:5])}}
-  with pytest.raises(ConfigError, match="all 7 rows of the table 'item' but was handed 5"):
-    learner().loss(compact, BATCH, jax.random.key(0))
+def test_full_softmax_says_that_it_needs_the_whole_table():
+  assert learner("full_softmax").whole_tables == ("item",)
+  assert learner("sampled_softmax", 2).whole_tables == ()
+  assert learner("bce").whole_tables == ()
 
 
 def test_sampled_softmax_by_hand():
