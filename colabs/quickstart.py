@@ -131,8 +131,9 @@ right.barh(
 )
 right.set_yticks(range(len(found)), [answer.label for answer in found])
 right.invert_yaxis()
-right.set(xlabel="score", title=f"Recommended (held out: {recommender.label(held_out)})")
+right.set(xlabel="score", title="Recommended, best on top")
 plt.show()
+print("held out:", recommender.label(held_out))
 
 # %% [markdown]
 # ## Your own history
