@@ -44,14 +44,15 @@ config = resolve(
     "quickstart",
     data={"name": "planted" if TINY else "movielens_100k"},
     view={"name": "next_item", "length": 20 if TINY else 50},
-    model={"name": "sasrec", "width": 32 if TINY else 64, "dropout": 0.3},
+    model={"name": "sasrec", "width": 32 if TINY else 64, "heads": 1, "dropout": 0.3},
     evaluate={"full_ranking": {}},
     train={
       "batch_size": 64 if TINY else 128,
-      "steps": 150 if TINY else 800,
+      "steps": 150 if TINY else 500,
       "log_every": 50,
       "evaluate_every": 50,
     },
+    optimizer={"learning_rate": 2e-3},
   )
 )
 
