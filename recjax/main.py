@@ -7,6 +7,7 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
+from recjax.config import explain_flags
 from recjax.errors import RecjaxError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -73,9 +74,19 @@ def run() -> None:
     prove(config, workdir)
 
 
+def parse(argv: list[str]) -> list[str]:
+  """Parses the flags; a mistake in one ends with one sentence."""
+  try:
+    return flags.FLAGS(argv)
+  except (RecjaxError, flags.Error, LookupError, AttributeError, OSError, TypeError) as error:
+    sys.exit(f"recjax: {explain_flags(argv, error)}")
+
+
 def entry() -> None:
   """Entry point of the installed command."""
-  app.run(main)
+  if {"--help", "--helpfull", "--helpshort", "-h"} & set(sys.argv[1:]):
+    app.run(main)  # absl prints the help itself
+  app.run(main, flags_parser=parse)
 
 
 if __name__ == "__main__":

@@ -25,11 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from recjax.config import Config, resolve, to_json
+from recjax.config import Config, read_config_file, resolve, to_json
 from recjax.errors import ConfigError, RecjaxError
 from recjax.evaluate import significance
 from recjax.programs.results import write_result
-from recjax.programs.runs import read_config_file, versions
+from recjax.programs.runs import versions
 from recjax.programs.train import train
 from recjax.registry import unknown
 
