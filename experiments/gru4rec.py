@@ -20,9 +20,10 @@ def get_config(arg=None):
     evaluate={"full_ranking": {}},
     train={
       "batch_size": 64 if arg.tiny else 128,
-      "steps": 200 if arg.tiny else 2000,
+      "steps": 200 if arg.tiny else 1000,
       "log_every": 50,
       "evaluate_every": 50,
-      "patience": 8,
+      "patience": 6,
     },
+    optimizer={"learning_rate": 2e-3},
   )

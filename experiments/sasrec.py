@@ -14,18 +14,18 @@ from recjax.config import experiment, parse_arg
 def get_config(arg=None):
   """The experiment; switches: tiny, data=NAME, core=K."""
   arg = parse_arg(arg, tiny=False, data="movielens_100k", core=0)
-  config = experiment(
+  return experiment(
     "sasrec",
     data={"name": "planted" if arg.tiny else arg.data, "core": arg.core},
     view={"name": "next_item", "length": 20 if arg.tiny else 50},
-    model={"name": "sasrec", "width": 32 if arg.tiny else 64, "dropout": 0.3},
+    model={"name": "sasrec", "width": 32 if arg.tiny else 64, "heads": 1, "dropout": 0.3},
     evaluate={"full_ranking": {}},
     train={
       "batch_size": 64 if arg.tiny else 128,
-      "steps": 200 if arg.tiny else 2000,
+      "steps": 200 if arg.tiny else 1000,
       "log_every": 50,
       "evaluate_every": 50,
-      "patience": 8,
+      "patience": 6,
     },
+    optimizer={"learning_rate": 2e-3},
   )
-  return config

@@ -212,14 +212,36 @@ def _typed_config(raw: Mapping[str, Any]) -> Config:
     parts[key] = typed(cls, raw.get(key, {}), f"config.{key}")
   for key, kind in _MODULES.items():
     parts[key] = _module_config(kind, raw[key], f"config.{key}")
-  from recjax.data.load import data_config  # imports this module
-
-  parts["data"] = data_config(_plain(raw["data"]))
+  parts["data"] = data_config(raw["data"])
   parts["evaluate"] = {
     name: typed(registry.resolve("evaluator", name).Config, value, f"config.evaluate.{name}")
     for name, value in raw["evaluate"].items()
   }
   return typed(Config, parts, "config", shallow=True)
+
+
+def data_config(value: Any) -> Any:
+  """The config of the source that `name` means; a name that is no source is a folder of data.
+
+  So that `--config.data.name=...` can name another kind of source, keys that only other sources know
+  are let go where they still hold that source's default. Touches no data.
+  """
+  value = _plain(value)
+  if "name" not in value:
+    raise ConfigError("config.data lacks the key 'name': which data set is meant?")
+  sources = registry.MODULES["source"]
+  own = registry.resolve("source", value["name"] if value["name"] in sources else "folder").Config
+  known = {f.name for f in dataclasses.fields(own)}
+  elsewhere = {
+    (f.name, f.default)
+    for source in sources
+    for f in dataclasses.fields(registry.resolve("source", source).Config)
+  }
+  kept = {
+    k: v for k, v in value.items()
+    if k in known or not isinstance(v, typing.Hashable) or (k, v) not in elsewhere
+  }
+  return typed(own, kept, "config.data")
 
 
 def _module_config(kind: str, value: Any, where: str) -> Any:

@@ -1,6 +1,6 @@
 """A click table: rows that already are examples, in parts, with the truth where it is known."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,10 +15,13 @@ class ClickTable(NamedTuple):
       group_id [n] int32; label, weight [n] float32; where the truth is known, bayes [n] float32:
       the probability of a click.
     vocabularies: sizes of user, item and category, padding included.
-    facts: provenance; `bayes_auc` by part is the AUC of the true probability.
+    bayes_auc: AUC of the true probability by part, which no model can be expected to beat; empty
+      where the truth is not known.
+    facts: provenance for reports; `bayes_auc` is that of the test part.
   """
 
   name: str
   parts: dict[str, dict[str, np.ndarray]]
   vocabularies: dict[str, int]
-  facts: dict
+  bayes_auc: dict[str, float]
+  facts: dict[str, Any]

@@ -95,7 +95,7 @@ def click_table(config: Config) -> ClickTable:
       f"config.data: {num_items} items cannot be dealt evenly to {num_categories} categories of "
       f"which a user likes {setting.interests}."
     )
-  sizes = {"train": config.num_train, "validation": config.num_validation, "test": config.num_test}
+  sizes = {"train": config.num_train, "test": config.num_test, "validation": config.num_validation}
   parts, start = {}, 1
   for number, (part, rows) in enumerate(sizes.items()):
     rng = np.random.default_rng([config.seed, number])
@@ -109,12 +109,14 @@ def click_table(config: Config) -> ClickTable:
     parts[part] = columns
     start += rows
   vocabularies = {"user": start, "item": num_items + 1, "category": num_categories + 1}
+  bayes = {part: auc(columns["label"], columns["bayes"]) for part, columns in parts.items()}
   facts = {
     "way": f"planted, seed {config.seed}",
     "licence": LICENCE,
-    "bayes_auc": {part: auc(made["label"], made["bayes"]) for part, made in parts.items()},
+    "rows": sizes,
+    "bayes_auc": bayes["test"],
   }
-  return ClickTable(f"planted_{config.generator}", parts, vocabularies, facts)
+  return ClickTable(f"planted_{config.generator}", parts, vocabularies, bayes, facts)
 
 
 def auc(label: np.ndarray, score: np.ndarray) -> float:

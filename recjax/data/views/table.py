@@ -6,7 +6,6 @@ import numpy as np
 
 from recjax.data.click_table import ClickTable
 from recjax.data.schema import Field, Schema
-from recjax.data.sources.planted import ClickTable
 from recjax.data.views.rows import Cases, Rows, View
 from recjax.errors import DataError
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from recjax.data.load import data_config, load
+from recjax.config import data_config
+from recjax.data.load import load
 from recjax.data.sources.planted import auc, chain
 from recjax.errors import ConfigError
 
@@ -17,7 +18,7 @@ BAYES = {"count": 0.885, "recency": 0.889, "long": 0.913}
 
 @pytest.mark.parametrize("generator, bayes", BAYES.items())
 def test_bayes_auc(generator, bayes):
-  for part, value in table(generator=generator).facts["bayes_auc"].items():
+  for part, value in table(generator=generator).bayes_auc.items():
     assert value == pytest.approx(bayes, abs=0.01), part
 
 
@@ -25,7 +26,7 @@ def test_bayes_auc(generator, bayes):
 def test_truth_follows_from_the_columns(generator):
   made = table(generator=generator, num_train=500, num_validation=30, num_test=70, seed=3)
   length = 100 if generator == "long" else 20
-  assert [len(part["label"]) for part in made.parts.values()] == [500, 30, 70]
+  assert [len(part["label"]) for part in made.parts.values()] == [500, 70, 30]
   users = np.concatenate([part["user_id"] for part in made.parts.values()])
   assert users.tolist() == list(range(1, 601))
   assert made.vocabularies == {"user": 601, "item": 2049, "category": 65}
