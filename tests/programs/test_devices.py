@@ -108,7 +108,8 @@ def end_processes(processes, code=0):
     return [running.end(process, code, seconds=120) for process in processes]
   finally:
     for process in processes:
-      process.kill()
+      if process.poll() is None:
+        running.kill(process)
 
 
 @pytest.mark.multiprocess

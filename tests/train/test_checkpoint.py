@@ -133,8 +133,9 @@ def test_an_unfinished_save_is_not_seen(tmp_path):
   partial = (tmp_path / "2").rename(tmp_path / "2.orbax-checkpoint-tmp")
   store = Store(tmp_path, "mine", 2)
   assert store.latest == 1
-  assert not partial.exists()
   assert int(store.load(1, abstract)["state"]["step"]) == 7
+  store.close()
+  assert not partial.exists()
 
 
 def test_foreign_checkpoints_are_refused_and_may_be_allowed(tmp_path):
