@@ -1,4 +1,4 @@
-"""Runs of the command in processes of their own, runs inside this one, and what runs leave behind."""
+"""Runs of the command in processes of their own or in this one, and what they leave behind."""
 
 import json
 import os

@@ -76,8 +76,8 @@ def guard(config: Config, workdir: pathlib.Path) -> None:
   if found := difference(config, workdir):
     key, theirs, ours = found
     raise ConfigError(
-      f"{workdir} was begun with {key}={theirs!r}, this config has {ours!r}; take a new workdir, or "
-      "pass --config.allow_config_change=True to go on all the same."
+      f"{workdir} was begun with {key}={theirs!r}, this config has {ours!r}; take a new workdir, "
+      "or pass --config.allow_config_change=True to go on all the same."
     )
 
 
@@ -132,6 +132,8 @@ def initialize(config: Config, workdir: pathlib.Path, state: TrainState) -> Trai
 
 
 def _replace(tree: Mapping, path: list[str], value: np.ndarray, origin: str) -> dict:
+  if not isinstance(tree, Mapping):
+    raise ConfigError(f"{origin!r} does not fit: there is a single variable where it has several.")
   if path[0] not in tree:
     raise ConfigError(f"Taking {origin!r}: " + unknown("variable", path[0], tree))
   old = tree[path[0]]
@@ -278,9 +280,10 @@ def versions() -> dict[str, str]:
 def _flat(tree: Any, prefix: str = "", separator: str = "/") -> dict[str, Any]:
   if not isinstance(tree, Mapping):
     return {prefix: tree}
+  start = prefix + separator if prefix else ""
   return {
     k: v for name, value in tree.items()
-    for k, v in _flat(value, f"{prefix}{separator}{name}" if prefix else str(name), separator).items()
+    for k, v in _flat(value, f"{start}{name}", separator).items()
   }
 
 

@@ -1,9 +1,9 @@
 """Checkpoints: the latest states to go on from, and the best variables to keep.
 
-A checkpoint is committed by one rename, so a torn one is never seen as complete. Beside the arrays it
-carries the config's fingerprint and the version of the data order, so that a foreign one is refused,
-and a digest of every array, because the files do not protect values: a bit that flipped on the disk
-would be read as another number.
+A checkpoint is committed by one rename, so a torn one is never seen as complete. Beside the arrays
+it carries the config's fingerprint and the version of the data order, so that a foreign one is
+refused, and a digest of every array, because the files do not protect values: a bit that flipped on
+the disk would be read as another number.
 """
 
 import contextlib
@@ -46,8 +46,8 @@ class Store:
       )
     except Exception as error:
       raise CheckpointError(
-        f"A checkpoint in {folder} is damaged ({_first_line(error)}); delete the newest folder in it "
-        "to go on from the one before."
+        f"A checkpoint in {folder} is damaged ({_first_line(error)}); delete the newest folder in "
+        "it to go on from the one before."
       ) from error
 
   @property
@@ -182,7 +182,8 @@ def _quiet() -> Iterator[None]:
 
 def _damaged(where: pathlib.Path, reason: str) -> CheckpointError:
   return CheckpointError(
-    f"The checkpoint {where} is damaged ({reason}); delete that folder to go on from the one before it."
+    f"The checkpoint {where} is damaged ({reason}); delete that folder to go on from the one "
+    "before it."
   )
 
 

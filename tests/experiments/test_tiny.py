@@ -18,7 +18,7 @@ KEYS = {
 # Test metric -> (what blind guessing gives, what the run must reach).
 LEARNT = {
   "ndcg@10": (0.05, 0.3),  # 120 items; the planted chain tells the next one four times out of five
-  "auc": (0.5, 0.65),
+  "auc": (0.5, 0.58),  # of a thousand rows, so that guessing stays within 0.04
 }
 
 

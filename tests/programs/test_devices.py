@@ -58,17 +58,16 @@ def test_batches_do_not_depend_on_feed_or_devices(feed, seeds, model):
 
 
 def test_eight_devices_train_as_one(unbroken, tmp_path):
-  reference, _ = unbroken()
+  reference = unbroken()
   train(running.short_config(), tmp_path)
   running.assert_close(reference, tmp_path, **CLOSE)
   assert running.report(tmp_path)["devices"].startswith("8 x ")
 
 
-def test_tables_cut_in_two_train_as_whole(tmp_path):
+def test_tables_cut_in_two_train_as_whole(unbroken, tmp_path):
   """mesh.model=2 on eight devices, tables by rows, against one device with everything."""
-  running.run(tmp_path / "one", *running.ROWS)
-  train(running.short_config(*running.ROWS, "mesh.model=2"), tmp_path / "eight")
-  running.assert_close(tmp_path / "one", tmp_path / "eight", **CLOSE)
+  train(running.short_config(*running.ROWS, "mesh.model=2"), tmp_path)
+  running.assert_close(unbroken(*running.ROWS), tmp_path, **CLOSE)
 
 
 @pytest.mark.parametrize(
@@ -118,9 +117,10 @@ def end_processes(processes, code=0):
   [
     ("train.feed=streaming",),
     pytest.param(("train.feed=resident",), marks=pytest.mark.slow),
+    pytest.param((*running.ROWS, "mesh.model=2"), marks=pytest.mark.slow),
     pytest.param(("train.feed=streaming", "seeds=2"), marks=pytest.mark.slow),
   ],
-  ids=["streaming", "resident", "seeds"],
+  ids=["streaming", "resident", "rows", "seeds"],
 )
 def test_two_processes_train_as_one(settings, tmp_path):
   end_processes(start_processes(tmp_path / "two", *settings))
@@ -140,7 +140,7 @@ def test_a_signal_to_one_process_stops_all_and_both_go_on(unbroken, tmp_path):
   assert step < 30 and f"Interrupted at step {step};" in out
   (out, _), _ = end_processes(start_processes(tmp_path, *settings))
   assert f"Going on from step {step}." in out
-  reference, _ = unbroken(*running.ROWS)
+  reference = unbroken(*running.ROWS)
   running.assert_close(reference, tmp_path, **CLOSE)
 
 

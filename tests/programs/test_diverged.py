@@ -15,7 +15,11 @@ from recjax.train.feeds import host_batch
 ON = "allow_config_change=True"
 
 
-@pytest.mark.parametrize("settings", [(), ("seeds=2", *running.ROWS)], ids=["plain", "seeds"])
+@pytest.mark.parametrize(
+  "settings",
+  [(), pytest.param(("seeds=2", *running.ROWS), marks=pytest.mark.slow)],
+  ids=["plain", "seeds"],
+)
 def test_divergence_stops_with_evidence_and_leaves_the_checkpoint(settings, tmp_path):
   folder = tmp_path / "run"
   train(running.short_config(*settings, "train.steps=10"), folder)

@@ -69,7 +69,7 @@ def test_an_allowed_change_goes_on(workdir, tmp_path):
     (("train.epochs=1.0",), r"exactly one of train\.steps and train\.epochs"),
     (("train.steps=0",), r"exactly one of train\.steps and train\.epochs"),
     (("train.batch_size=30",), r"train\.batch_size=30 cannot be cut along mesh\.data=8"),
-    (("train.micro_batches=5",), r"train\.batch_size=32 is not divisible by train\.micro_batches=5"),
+    (("train.micro_batches=5",), r"batch_size=32 is not divisible by train\.micro_batches=5"),
     (("mesh.model=3",), r"mesh\.model=3 does not cover 8 devices"),
     (("train.feed=resdent",), r"Unknown train\.feed 'resdent'\. Did you mean 'resident'\?"),
     (("tables.training=row",), r"tables\.training is dense or rows, not 'row'"),

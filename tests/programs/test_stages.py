@@ -1,5 +1,6 @@
 """Stages: the variables of one experiment are the start of the next."""
 
+import dataclasses
 import re
 import textwrap
 
@@ -38,10 +39,8 @@ def config_file(folder, initialize):
   return read_config_file(str(path))
 
 
-@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("seeds", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_stage_is_the_start_of_the_next(seeds, tmp_path):
-  import dataclasses
-
   config = config_file(tmp_path, {"tables/item": "first:tables/item"})
   config = dataclasses.replace(config, seeds=seeds)
   train(config, tmp_path / "run")

@@ -117,7 +117,8 @@ def test_damage_is_refused_and_never_misread(kind, tmp_path):
       for a, b in zip(jax.tree.leaves(loaded), jax.tree.leaves(arrays), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b), err_msg=str(path))
   # The largest file holds the values, another says what they are: both are missed.
-  largest = max((p for p in (good / "2").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+  files = [p for p in (good / "2").rglob("*") if p.is_file()]
+  largest = max(files, key=lambda p: p.stat().st_size)
   assert largest.relative_to(good) in refused
   assert len(set(refused)) >= 4
   # As the sentence says: without the damaged folder the one before is used.
