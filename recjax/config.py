@@ -7,7 +7,9 @@ into the frozen `Config` that the rest of the library reads; unknown keys and wr
 
 import dataclasses
 import hashlib
+import importlib.util
 import json
+import pathlib
 import types
 import typing
 from collections.abc import Mapping
@@ -156,6 +158,16 @@ def resolve(config: Mapping[str, Any]) -> Config:
   return _typed_config(raw)
 
 
+def read_config_file(reference: str) -> Config:
+  """The config of "path/file.py:arguments", resolved."""
+  path, _, arg = reference.partition(":")
+  if not pathlib.Path(path).is_file():
+    raise ConfigError(f"There is no config file {path!r}.")
+  spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return resolve(module.get_config(arg or None))
+
 def to_json(config: Config) -> dict[str, Any]:
   """The config as plain JSON types; `resolve` reads it back."""
   return json.loads(json.dumps(_plain(config)))
@@ -249,6 +261,24 @@ def _module_config(kind: str, value: Any, where: str) -> Any:
   if "name" not in value:
     raise ConfigError(f"{where} lacks the key 'name': which {kind} is meant?")
   return typed(registry.resolve(kind, value["name"]).Config, value, where)
+
+
+def explain_flags(argv: list[str], error: Exception) -> str:
+  """One sentence for flags that absl or ml_collections refused with `error`."""
+  settings = [flag.lstrip("-").partition("=")[::2] for flag in argv[1:]]
+  reference = dict(settings).get("config")
+  try:
+    config = read_config_file(reference) if reference else None
+  except ConfigError as mistake:
+    return str(mistake)
+  for name, _ in settings:
+    node = config
+    for key in name.split(".")[1:] if name.startswith("config.") else ():
+      known = node if isinstance(node, Mapping) else getattr(node, "__dict__", {})
+      if key not in known:
+        return registry.unknown(f"config key in {name!r}:", key, known)
+      node = known[key]
+  return str(error).strip() or f"A flag cannot be read: {type(error).__name__}."
 
 
 def typed(cls: type, mapping: Any, where: str, shallow: bool = False) -> Any:

@@ -7,6 +7,7 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
+from recjax.config import explain_flags
 from recjax.errors import RecjaxError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -45,14 +46,14 @@ def run() -> None:
   """Imports what the mode needs and calls it."""
   if _MODE.value != "prove" and not _WORKDIR.value:
     raise RecjaxError("Say where the run lives: --workdir=FOLDER.")
-  if _MODE.value in ("train", "prove") and not flags.FLAGS["config"].present:
+  if _MODE.value in ("train", "prove") and _CONFIG.value is None:
     raise RecjaxError("Say what to run: --config=experiments/NAME.py.")
   from recjax.programs import start
 
   start.runtime(_MULTIHOST.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
   from recjax.config import resolve
 
-  config = resolve(_CONFIG.value) if flags.FLAGS["config"].present else None
+  config = None if _CONFIG.value is None else resolve(_CONFIG.value)
   workdir = pathlib.Path(_WORKDIR.value) if _WORKDIR.value else None
   if _MODE.value == "train":
     from recjax.programs.train import train
@@ -74,27 +75,17 @@ def run() -> None:
 
 
 def parse(argv: list[str]) -> list[str]:
-  """Reads the flags; a typo ends with one sentence that says what was meant."""
-  for word in argv:
-    flag, _, value = word.partition("=")
-    path = value.partition(":")[0]
-    if flag in ("--config", "-config") and not os.path.isfile(path):
-      sys.exit(f"recjax: There is no config file {path!r}.")
+  """Parses the flags; a mistake in one ends with one sentence."""
   try:
     return flags.FLAGS(argv)
-  except flags.Error as error:
-    # A mistake in the experiment file arrives as text with a traceback, ours in its last line.
-    text = str(error).strip()
-    sys.exit(f"recjax: {text.partition('recjax.errors.')[2].partition(': ')[2] or text}")
-  except AttributeError as error:  # how a ConfigDict answers unknown keys
-    if not isinstance(error.args[0], KeyError):
-      raise
-    key, _, hint = error.args[0].args[0].partition("\n")
-    sys.exit(f"recjax: Unknown config key {key}. {hint}")
+  except (RecjaxError, flags.Error, LookupError, AttributeError, OSError, TypeError) as error:
+    sys.exit(f"recjax: {explain_flags(argv, error)}")
 
 
 def entry() -> None:
   """Entry point of the installed command."""
+  if {"--help", "--helpfull", "--helpshort", "-h"} & set(sys.argv[1:]):
+    app.run(main)  # absl prints the help itself
   app.run(main, flags_parser=parse)
 
 

@@ -43,7 +43,7 @@ MODULES = {
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
   """The sentence for a name nobody knows: the known ones, nearest first."""
   known = sorted(known)
-  nearest = difflib.get_close_matches(name, known, n=len(known), cutoff=0.0)
+  nearest = difflib.get_close_matches(name, known, n=max(len(known), 1), cutoff=0.0)
   hint = f" Did you mean {nearest[0]!r}?" if difflib.get_close_matches(name, known, n=1) else ""
   return f"Unknown {kind} {name!r}.{hint} Known: {', '.join(nearest) or 'none'}."
 

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from recjax.config import Config
 from recjax.programs.prove import override
-from recjax.programs.runs import read_config_file
+from recjax.config import read_config_file
 from recjax.train.writers import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -148,10 +148,11 @@ def sampled_softmax(
 ) -> jax.Array:
   """Softmax cross-entropy of each target against K drawn items that all positions share.
 
-  Every logit is lowered by the log of the item's expected count in the candidate list (Bengio &
-  Senecal 2008), and a negative that is the position's own target is left out. The target is
-  listed once with certainty, so log_q_positive = 0 makes the partition function unbiased when the
-  negatives are drawn with replacement; other values serve papers that correct it too.
+  Every logit is lowered by the log of the item's expected count in the candidate list (Bengio and
+  Senecal 2008), and a negative that is the position's own target is left out. With
+  log_q_positive = 0 and negatives drawn with replacement the partition function is unbiased, since
+  the target is listed once with certainty; correcting the target as if it had been drawn, too, is
+  biased but less noisy where the draws are uneven.
 
   Args:
     queries: [M, D].

@@ -49,6 +49,7 @@ class Learner(NamedTuple):
     draw: optional (variables, batch, key) -> batch with further fields (negatives, masks), computed
       from true ids before any table is made compact.
     fit: optional (log, split) -> variables for models that count instead of descending.
+    whole_tables: tables of which `loss` reads every row, so that they cannot be trained by rows.
   """
 
   schema: Schema
@@ -58,3 +59,4 @@ class Learner(NamedTuple):
   predict: Mapping[str, Callable]
   draw: Callable[[Variables, Batch, jax.Array], Batch] | None = None
   fit: Callable | None = None
+  whole_tables: tuple[str, ...] = ()

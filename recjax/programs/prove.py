@@ -1,18 +1,19 @@
 """Proofs: a config's claims, checked by running every arm in every world and comparing them.
 
     config.proof = {
-      "worlds": {name: {"set": ("data.name=...",)}},            one table each
-      "arms": {name: {"config": "experiments/x.py:arg", "set": ("model.pool=mean",)}},
-      "seeds": 5,                                               0, 1, ... of them
-      "metrics": ("ndcg@10",),                                  columns of the tables
-      "reference": arm,                                         paired tests are against it
-      "claims": ({"name": ..., "world": ..., "better": arm, "worse": arm or "fact:NAME",
-                  "metric": ..., "margin": 0.01},),             mean(better) - mean(worse) >= margin
+      "title": ..., "note": ...,
+      "worlds": {name: {"arms": (names,), "metrics": ("ndcg@10",), "reference": arm, "seeds": 5,
+                        "config": "experiments/x.py:arg", "set": ("data.name=...",)}},
+      "arms": {name: {"config": "experiments/y.py:arg", "set": ("model.pool=mean",)}},
+      "claims": ({"name": ..., "world": ..., "metric": ..., "better": arm,
+                  "worse": arm or "fact:NAME", "margin": 0.01},),   better - worse >= margin
     }
 
-An arm without "config" is this very config. A claim with "at_least" instead of "worse" compares with a
-number. Thresholds are part of the config, so they are fixed before the run. Runs live in the workdir and
-are picked up again; the result is written to docs/results/NAME.json.
+A world is a table: its arms run with seeds 0, 1, ... and are compared on its metrics, by paired tests
+against its reference. A run's config is the arm's, else the world's, else this very one; the settings of
+the arm and then of the world are applied to it. A claim is about means over seeds; "at_least" instead of
+"worse" compares with a number. Thresholds are part of the config, so they are fixed before the run. Runs
+live in the workdir and are picked up again; the result is written to docs/results/NAME.json.
 """
 
 import ast
@@ -24,51 +25,49 @@ from typing import Any
 
 import numpy as np
 
-from recjax.config import Config, resolve, to_json
+from recjax.config import Config, read_config_file, resolve, to_json
 from recjax.errors import ConfigError, RecjaxError
 from recjax.evaluate import significance
 from recjax.programs.results import write_result
-from recjax.programs.runs import read_config_file, versions
+from recjax.programs.runs import versions
 from recjax.programs.train import train
 from recjax.registry import unknown
 
 log = logging.getLogger("recjax")
 
-_KEYS = ("worlds", "arms", "seeds", "metrics", "reference", "claims", "title", "note")
+_KEYS = ("title", "note", "worlds", "arms", "claims")
+_WORLD_KEYS = ("arms", "metrics", "reference", "seeds", "config", "set")
+_ARM_KEYS = ("config", "set")
 
 
 def prove(config: Config, workdir: pathlib.Path | None) -> dict[str, Any]:
   """Runs the proof of a config; writes and returns its result, and raises RecjaxError if interrupted."""
   proof = dict(config.proof)
-  for key in proof:
-    if key not in _KEYS:
-      raise ConfigError(unknown("key of config.proof", key, _KEYS))
-  if not proof.get("arms"):
-    raise ConfigError(f"{config.name} states no proof: config.proof has no arms.")
+  if not proof.get("worlds"):
+    raise ConfigError(f"{config.name} states no proof: config.proof has no worlds.")
+  _check_keys(proof, _KEYS, "config.proof")
   workdir = workdir or pathlib.Path("runs") / "proof" / config.name
-  worlds = proof.get("worlds") or {"": {"set": ()}}
   runs: dict[str, dict[str, Run]] = {}
-  for world, world_changes in worlds.items():
+  for world, setting in proof["worlds"].items():
+    _check_keys(setting, _WORLD_KEYS, f"config.proof.worlds.{world}")
     runs[world] = {}
-    for arm, changes in proof["arms"].items():
-      name = f"{world}/{arm}".strip("/")
-      log.info("Proof %s: %s", config.name, name)
-      base = read_config_file(changes["config"]) if "config" in changes else config
-      settings = (*changes.get("set", ()), *world_changes.get("set", ()))
-      own = override(base, (f"seeds={proof.get('seeds', 1)}", "seed=0", *settings))
-      folder = workdir / name
-      report = train(dataclasses.replace(own, proof={}), folder)
+    for arm in setting["arms"]:
+      if arm not in proof["arms"]:
+        raise ConfigError(unknown("arm", arm, proof["arms"]))
+      _check_keys(proof["arms"][arm], _ARM_KEYS, f"config.proof.arms.{arm}")
+      log.info("Proof %s: %s, %s", config.name, world, arm)
+      own = arm_config(config, setting, proof["arms"][arm])
+      report = train(own, workdir / world / arm)
       if report["status"] != "finished":
-        raise RecjaxError(f"The proof was interrupted in {name}; the same command goes on.")
-      runs[world][arm] = Run(report, folder)
+        raise RecjaxError(f"The proof was interrupted in {world}; the same command goes on.")
+      runs[world][arm] = Run(report, workdir / world / arm)
   claims = [check(claim, runs) for claim in proof.get("claims", ())]
   result = {
     "name": config.name,
     "title": proof.get("title", config.name),
     "note": proof.get("note", ""),
     "command": f"python -m recjax.main --mode=prove --config=experiments/{config.name}.py",
-    "seeds": list(range(proof.get("seeds", 1))),
-    "tables": [table(world, runs[world], proof) for world in runs],
+    "tables": [table(world, runs[world], proof["worlds"][world]) for world in runs],
     "claims": claims,
     "passed": all(claim["passed"] for claim in claims),
     "data": {w: next(iter(r.values())).report["data"] for w, r in runs.items()},
@@ -78,6 +77,21 @@ def prove(config: Config, workdir: pathlib.Path | None) -> dict[str, Any]:
   for claim in claims:
     log.info("%s  %s", "holds" if claim["passed"] else "FAILS", claim["text"])
   return result
+
+
+def arm_config(config: Config, world: Mapping[str, Any], arm: Mapping[str, Any]) -> Config:
+  """The config of one arm in one world, without a proof of its own."""
+  reference = arm.get("config") or world.get("config")
+  base = read_config_file(reference) if reference else config
+  seeds = (f"seeds={world.get('seeds', 1)}", "seed=0")
+  base = override(base, (*seeds, *arm.get("set", ()), *world.get("set", ())))
+  return dataclasses.replace(base, proof={})
+
+
+def _check_keys(mapping: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+  for key in mapping:
+    if key not in known:
+      raise ConfigError(unknown(f"key of {where}", key, known))
 
 
 class Run:
@@ -157,10 +171,10 @@ def _raise(message: str):
   raise ConfigError(message)
 
 
-def table(world: str, arms: Mapping[str, Run], proof: Mapping[str, Any]) -> dict[str, Any]:
+def table(world: str, arms: Mapping[str, Run], setting: Mapping[str, Any]) -> dict[str, Any]:
   """One row an arm: metrics as mean and deviation over seeds, paired tests against the reference."""
-  metrics = tuple(proof["metrics"])
-  reference = proof.get("reference")
+  metrics = tuple(setting["metrics"])
+  reference = setting.get("reference")
   rows = []
   for arm, run in arms.items():
     row: dict[str, Any] = {"arm": arm}
@@ -173,7 +187,10 @@ def table(world: str, arms: Mapping[str, Run], proof: Mapping[str, Any]) -> dict
       row["paired"] = {m: paired(run, arms[reference], m) for m in metrics}
     rows.append(row)
   correct(rows, metrics)
-  return {"world": world, "metrics": metrics, "reference": reference, "rows": rows}
+  return {
+    "world": world, "metrics": metrics, "reference": reference, "rows": rows,
+    "seeds": list(range(setting.get("seeds", 1))),
+  }
 
 
 def _deviation(values: np.ndarray) -> float:

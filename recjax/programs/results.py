@@ -48,6 +48,8 @@ def _table(table: Mapping[str, Any]) -> list[str]:
     head = ["", *table["metrics"], "p", "parameters", "train s"]
     rows = [_row(row, table) for row in table["rows"]]
   caption = table.get("world") or table.get("caption", "")
+  if table.get("seeds"):
+    caption += f", seeds {table['seeds'][0]} to {table['seeds'][-1]}"
   lines = [f"**{caption}**", ""] if caption else []
   lines += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
   lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]

@@ -11,7 +11,6 @@
 
 import dataclasses
 import importlib.metadata
-import importlib.util
 import logging
 import pathlib
 import platform
@@ -24,7 +23,7 @@ import jax
 import numpy as np
 
 import recjax
-from recjax.config import Config, essential, fingerprint, resolve, to_json
+from recjax.config import Config, essential, fingerprint, read_config_file, resolve, to_json
 from recjax.errors import ConfigError, RecjaxError
 from recjax.evaluate.evaluation import Evaluation
 from recjax.programs.assemble import Parts
@@ -39,17 +38,6 @@ from recjax.train.writers import Writer, read_json, write_json
 log = logging.getLogger("recjax")
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-
-
-def read_config_file(reference: str) -> Config:
-  """The config of "path/file.py:arguments", resolved."""
-  path, _, arg = reference.partition(":")
-  if not pathlib.Path(path).is_file():
-    raise ConfigError(f"There is no config file {path!r}.")
-  spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return resolve(module.get_config(arg or None))
 
 
 def read_run_config(workdir: pathlib.Path) -> Config:

@@ -1,22 +1,13 @@
 """What a process does before any computation: joins other hosts, finds the compilation cache."""
 
 import logging
-import os
-import pathlib
 import sys
 
 import jax
 from absl import logging as absl_logging
 
+from recjax.data.sources.base import cache_root
 from recjax.errors import ConfigError
-
-
-def cache_folder() -> pathlib.Path:
-  """Where recjax keeps prepared data and compiled programs: $RECJAX_CACHE_DIR, else the user's cache."""
-  if folder := os.environ.get("RECJAX_CACHE_DIR"):
-    return pathlib.Path(folder)
-  base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-  return pathlib.Path(base) / "recjax"
 
 
 def show_log() -> None:
@@ -50,5 +41,5 @@ def runtime(
   elif multihost:
     jax.distributed.initialize()
   show_log()
-  jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+  jax.config.update("jax_compilation_cache_dir", str(cache_root() / "compiled"))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -65,7 +65,9 @@ class Recommender:
       if 1 <= int(text) <= self.num_items:
         return int(text)
       raise RecjaxError(f"Item {text} is not in the catalogue of items 1 to {self.num_items}.")
-    near = difflib.get_close_matches(text, list(self._index), n=3, cutoff=0.4)
+    likeness = lambda label: difflib.SequenceMatcher(None, text.lower(), label.lower()).ratio()
+    ranked = sorted(((likeness(label), label) for label in self._index), key=lambda r: (-r[0], r[1]))
+    near = [label for value, label in ranked[:3] if value >= 0.4]
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     raise RecjaxError(f"No item is called {text!r}.{hint}")
 

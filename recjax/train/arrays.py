@@ -21,6 +21,9 @@ def save_arrays(path: pathlib.Path, tree: Mapping[str, Any]) -> None:
   }
   partial = path.with_name(f".{path.name}.partial")
   save_file(flat, partial)
+  mask = os.umask(0)
+  os.umask(mask)
+  os.chmod(partial, 0o666 & ~mask)  # safetensors makes files that only their owner can read
   os.replace(partial, path)
 
 

@@ -39,6 +39,11 @@ class Updater:
       raise ConfigError(f"The model {config.model.name!r} counts; it has no loss to descend.")
     if config.tables.training not in ("dense", "rows"):
       raise ConfigError(f"tables.training is dense or rows, not {config.tables.training!r}.")
+    if config.tables.training == "rows" and learner.whole_tables:
+      raise ConfigError(
+        f"The loss of {config.model.name!r} reads all of the table {learner.whole_tables[0]!r}: with "
+        "tables.training=rows choose a loss that samples, else tables.training=dense."
+      )
     if config.train.batch_size % config.train.micro_batches:
       raise ConfigError(
         f"train.batch_size={config.train.batch_size} is not divisible by "

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import running
 
-from recjax.programs.runs import read_config_file
+from recjax.config import read_config_file
 from recjax.programs.train import train
 
 EXPERIMENTS = sorted((running.ROOT / "experiments").glob("*.py"))

@@ -9,7 +9,7 @@ import pytest
 import running
 
 from recjax.errors import ConfigError
-from recjax.programs.runs import read_config_file
+from recjax.config import read_config_file
 from recjax.programs.train import train
 
 FILE = """

@@ -9,6 +9,7 @@ import pytest
 import toys
 
 from recjax.config import Mesh, Tables, Train
+from recjax.errors import ConfigError
 from recjax.train import tables as row_tables
 from recjax.train.feeds import BatchSource, host_batch, make_feed
 from recjax.train.mesh import make_mesh
@@ -194,6 +195,13 @@ def test_window_is_cleared_on_request_and_sums_otherwise():
   assert float(state.window["gradient_norm"][1]) == 6.0
   state = feed.advance(state, 6, 7, True)
   assert float(state.window["gradient_norm"][1]) == 1.0
+
+
+def test_a_loss_that_reads_whole_tables_is_not_trained_by_rows():
+  rows = toys.rows()
+  learner = toys.learner(rows.schema)._replace(whole_tables=("item",))
+  with pytest.raises(ConfigError, match="reads all of the table 'item'"):
+    Updater(learner, toys.config(tables=ROWS), rows.schema, one_device_mesh(), 5)
 
 
 def test_compact_keeps_padding_and_order_of_equality():

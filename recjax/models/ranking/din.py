@@ -157,7 +157,11 @@ def build(
     return variables
 
   def draw(variables, batch, key):
-    """Adds how much each occurrence of an id adds to the penalty."""
+    """Adds how much each occurrence of an id adds to the penalty, times the batch's whole weight.
+
+    The step divides by that weight, also where it sums up parts of a batch, and the penalty is one
+    of the batch.
+    """
     del key
     columns, shares = _columns(batch), {}
     counted = columns["weight"] > 0
@@ -168,7 +172,9 @@ def build(
         of_target: jnp.where(counted, columns[of_target], 0),
       }
       shares |= occurrence_shares(real, variables["statistics"][f"{name}_count"])
-    return {**batch, **{f"{f}_decay": s.reshape(batch[f].shape) for f, s in shares.items()}}
+    total = jnp.sum(columns["weight"])
+    decays = {f"{f}_decay": s.reshape(batch[f].shape) * total for f, s in shares.items()}
+    return {**batch, **decays}
 
   def loss(variables, batch, key):
     columns = _columns(batch)
@@ -185,9 +191,8 @@ def build(
         for name, fields in features.items()
         for field in fields
       )
-      # The step divides by the weight, and the penalty is one of the whole batch.
-      value = value + penalty * weight
-      metrics["penalty"] = (penalty * weight, weight)
+      value = value + penalty
+      metrics["penalty"] = (penalty, weight)
     return Objective(value, weight, metrics, mutable)
 
   def score(variables, batch):

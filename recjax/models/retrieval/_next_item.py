@@ -9,7 +9,9 @@ item table, which also feed the encoder. Three losses, named as in the papers th
 
 - full_softmax: cross-entropy over every item. Needs every row of the table in every step.
 - sampled_softmax: cross-entropy over the target and K drawn items that the whole batch shares, with
-  the log-q correction of `losses.softmax.sampled_softmax`.
+  the log-q correction of `losses.softmax.sampled_softmax`: K p for a draw and, for the target, the
+  probability 1 - exp(-K p) that K draws hold it. Correcting the draws alone is unbiased but, with
+  popularity sampling, so noisy that rare draws drown the targets.
 - bce: one drawn negative per position, -log s(positive) - log(1 - s(negative)); a negative that the
   row contains anywhere is left out of the sum instead of being drawn again.
 
@@ -81,22 +83,33 @@ def build_next_item(
     return encoder.apply(params, variables["tables"], batch, train=train, rngs=rngs)
 
   def sample(variables, key, shape):
-    """Drawn ids of `shape`, and the log probability of each."""
+    """Drawn ids of `shape`."""
     if not by_popularity:
-      ids = jax.random.randint(key, shape, 1, size, jnp.int32)
-      return ids, jnp.full(shape, -np.log(size - 1), jnp.float32)
+      return jax.random.randint(key, shape, 1, size, jnp.int32)
     cumulative = variables["statistics"]["cumulative_count"]
     ticket = jax.random.randint(key, shape, 0, cumulative[-1], jnp.int32)
-    ids = jnp.searchsorted(cumulative, ticket, side="right").astype(jnp.int32)
-    count = (cumulative[ids] - cumulative[ids - 1]).astype(jnp.float32)
-    return ids, jnp.log(count) - jnp.log(cumulative[-1].astype(jnp.float32))
+    return jnp.searchsorted(cumulative, ticket, side="right").astype(jnp.int32)
+
+  def expected_count(variables, ids):
+    """How often K draws hold each of ids on average, float32; an item never seen counts as once."""
+    if not by_popularity:
+      return jnp.full(ids.shape, negatives / (size - 1), jnp.float32)
+    cumulative = variables["statistics"]["cumulative_count"]
+    count = jnp.maximum(cumulative[ids] - cumulative[jnp.maximum(ids - 1, 0)], 1)
+    return count.astype(jnp.float32) * (negatives / cumulative[-1].astype(jnp.float32))
 
   def draw_shared(variables, batch, key):
-    ids, log_p = sample(variables, key, (1, negatives))
-    return {**batch, "negative_item": ids, "negative_log_q": log_p + np.float32(np.log(negatives))}
+    ids = sample(variables, key, (1, negatives))
+    present = -jnp.expm1(-expected_count(variables, batch["target_item"]))
+    return {
+      **batch,
+      "negative_item": ids,
+      "negative_log_q": jnp.log(expected_count(variables, ids)),
+      "target_log_q": jnp.log(present),
+    }
 
   def draw_one_each(variables, batch, key):
-    ids, _ = sample(variables, key, batch["target_item"].shape)
+    ids = sample(variables, key, batch["target_item"].shape)
     own = jnp.any(ids[:, :, None] == batch["hist_item"][:, None, :], axis=-1)
     own |= jnp.any(ids[:, :, None] == batch["target_item"][:, None, :], axis=-1)
     return {**batch, "negative_item": jnp.where(own, 0, ids)}
@@ -132,16 +145,11 @@ def build_next_item(
         take(rows, negative_item),
         targets,
         negative_item,
-        jnp.zeros_like(weights),
+        batch["target_log_q"].reshape(-1),
         batch["negative_log_q"][0],
         weights,
       )
       return Objective(value, total)
-    if rows.shape[0] < size:
-      raise ConfigError(
-        f"full_softmax needs all {size} rows of the table 'item' but was handed {rows.shape[0]}: "
-        "train this table densely, or choose loss='sampled_softmax'."
-      )
     value, hits = full_softmax(queries, rows, targets, weights, num_items=size - 1)
     return Objective(value, total, {"accuracy": (hits, total)})
 
@@ -167,10 +175,11 @@ def build_next_item(
 
   drawn, draw = {}, None
   if loss == "sampled_softmax":
-    # Shared by the batch, hence with a batch axis of one.
+    # The negatives are shared by the batch, hence have a batch axis of one.
     drawn = {
       "negative_item": Field("ids", (negatives,), "item"),
       "negative_log_q": Field("float", (negatives,)),
+      "target_log_q": Field("float", schema.fields["target_item"].shape),
     }
     draw = draw_shared
   elif loss == "bce":
@@ -182,7 +191,10 @@ def build_next_item(
     "score_items": score_items,
     "score": score,
   }
-  return Learner(schema.extend(**drawn), {"item": table}, init, objective, predict, draw)
+  whole = ("item",) if loss == "full_softmax" else ()
+  return Learner(
+    schema.extend(**drawn), {"item": table}, init, objective, predict, draw, whole_tables=whole
+  )
 
 
 def require(schema: Schema, *names: str) -> None:

@@ -66,10 +66,10 @@ def test_full_softmax_by_hand():
   assert objective.metrics["accuracy"][1] == 4
 
 
-def test_full_softmax_refuses_a_compact_table():
-  compact = {"params": {}, "tables": {"item": jnp.asarray(TABLE[:5])}}
-  with pytest.raises(ConfigError, match="all 7 rows of the table 'item' but was handed 5"):
-    learner().loss(compact, BATCH, jax.random.key(0))
+def test_full_softmax_says_that_it_needs_the_whole_table():
+  assert learner("full_softmax").whole_tables == ("item",)
+  assert learner("sampled_softmax", 2).whole_tables == ()
+  assert learner("bce").whole_tables == ()
 
 
 def test_sampled_softmax_by_hand():
@@ -81,7 +81,8 @@ def test_sampled_softmax_by_hand():
   expected = 0.0
   for i, t in TARGETS:
     others = [math.exp(SCORES[i, n]) * 6 / 4 for n in drawn[0] if n != t]
-    expected += math.log(math.exp(SCORES[i, t]) + sum(others)) - SCORES[i, t]
+    own = math.exp(SCORES[i, t]) / (1 - math.exp(-4 / 6))
+    expected += math.log(own + sum(others)) - math.log(own)
   objective = system.loss(VARIABLES, batch, jax.random.key(0))
   np.testing.assert_allclose(objective.loss, expected, rtol=1e-5)
 
@@ -121,6 +122,13 @@ def test_popularity_draws_follow_the_counts():
   share = np.bincount(ids, minlength=7) / 4000
   np.testing.assert_allclose(share, np.array([0, 1, 0, 2, 0, 0, 5]) / 8, atol=0.03)
   np.testing.assert_allclose(log_q, np.log(4000 * counts["item"][ids] / 8), rtol=1e-5)
+  few = learner("sampled_softmax", 2, "popularity", counts).draw(variables, BATCH, key)
+  expected_count = 2 * np.maximum(counts["item"], 1)[BATCH["target_item"]] / 8
+  real = BATCH["target_item"] != 0
+  np.testing.assert_allclose(
+    few["target_log_q"][real], np.log(1 - np.exp(-expected_count[real])), rtol=1e-5
+  )
+  assert np.isfinite(few["target_log_q"]).all()
 
 
 @pytest.mark.parametrize("loss", ["sampled_softmax", "bce"])
