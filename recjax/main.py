@@ -77,7 +77,10 @@ def run() -> None:
 def parse(argv: list[str]) -> list[str]:
   """Parses the flags; a mistake in one ends with one sentence."""
   try:
-    return flags.FLAGS(argv)
+    rest = flags.FLAGS(argv)
+    if flags.FLAGS["config"].present:
+      flags.FLAGS.config.keys()  # a file that is not there shows only when it is read
+    return rest
   except (RecjaxError, flags.Error, LookupError, AttributeError, OSError, TypeError) as error:
     sys.exit(f"recjax: {explain_flags(argv, error)}")
 

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from recjax.config import Config
+from recjax.config import Config, read_config_file
 from recjax.programs.prove import override
-from recjax.config import read_config_file
 from recjax.train.writers import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -62,7 +62,7 @@ def command(*arguments: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
   "arguments, sentence",
   [
-    (("--config=experiments/sasrec.py:tiny", "--config.train.step=3"), "Did you mean \"steps\""),
+    (("--config=experiments/sasrec.py:tiny", "--config.train.step=3"), "Did you mean 'steps'?"),
     (("--config=experiments/sasrec.py:tiny", "--wokdir=x"), "Did you mean: workdir"),
     (("--config=experiments/sasrec.py:tiny", "--mode=trian", "--workdir=x"), "--mode=trian"),
     (("--config=experiments/sasrec.py:tiny",), "Say where the run lives: --workdir=FOLDER."),

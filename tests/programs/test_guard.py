@@ -73,7 +73,7 @@ def test_an_allowed_change_goes_on(workdir, tmp_path):
     (("mesh.model=3",), r"mesh\.model=3 does not cover 8 devices"),
     (("train.feed=resdent",), r"Unknown train\.feed 'resdent'\. Did you mean 'resident'\?"),
     (("tables.training=row",), r"tables\.training is dense or rows, not 'row'"),
-    (("tables.training=rows", "tables.optimizer=adagrat"), r"Did you mean 'adagrad'\?"),
+    ((*running.ROWS, "tables.optimizer=adagrat"), r"Did you mean 'adagrad'\?"),
     (("optimizer.name=adan",), r"Unknown optimizer 'adan'\. Did you mean 'adam"),
     (("optimizer.schedule=cosin",), r"Did you mean 'cosine'\?"),
     (("split.name=leave_two_out",), r"Unknown split .* Did you mean 'leave_one_out'\?"),

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import running
 
-from recjax.errors import ConfigError
 from recjax.config import read_config_file
+from recjax.errors import ConfigError
 from recjax.programs.train import train
 
 FILE = """
