@@ -59,7 +59,7 @@ def measure(rows: int, optimizer: str) -> dict[str, float]:
   config = Config(
     name="scale", data=None, view=None, model=None, evaluate={},
     train=Train(batch_size=BATCH, steps=10**6, feed="resident"), optimizer=Optimizer(),
-    tables=Tables(update="rows", optimizer=optimizer), mesh=Mesh(),
+    tables=Tables(training="rows", optimizer=optimizer), mesh=Mesh(),
   )
   mesh = make_mesh(config.mesh)
   updater = Updater(learner, config, schema, mesh, 10**6)

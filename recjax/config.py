@@ -66,8 +66,8 @@ class Optimizer:
 class Tables:
   """How embedding tables learn."""
 
-  # dense = like any parameter, by `Optimizer`; rows = only the rows of a batch, by the optimizer below.
-  update: str = "dense"
+  # dense = like any parameter, by `Optimizer`; rows = only the rows of a batch, by what follows.
+  training: str = "dense"
   optimizer: str = "adagrad"  # adagrad (one accumulator a row) | lazy_adam
   learning_rate: float = 0.05
   eps: float = 1e-8
@@ -173,8 +173,8 @@ def to_json(config: Config) -> dict[str, Any]:
   return json.loads(json.dumps(_plain(config)))
 
 
-def fingerprint(config: Config) -> str:
-  """Sixteen hex digits over all keys that change what is computed."""
+def essential(config: Config) -> dict[str, Any]:
+  """The config as plain JSON types, without the keys that do not change what is computed."""
   plain = to_json(config)
   for path in _FREE:
     *parents, leaf = path.split(".")
@@ -182,7 +182,13 @@ def fingerprint(config: Config) -> str:
     for parent in parents:
       node = node.get(parent, {})
     node.pop(leaf, None)
-  return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+  return plain
+
+
+def fingerprint(config: Config) -> str:
+  """Sixteen hex digits over all keys that change what is computed."""
+  text = json.dumps(essential(config), sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def parse_arg(arg: str | None, **switches: Any) -> types.SimpleNamespace:

@@ -5,14 +5,16 @@ import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+# Shared with the processes that tests start; apart from what the user's own runs keep.
+os.environ["RECJAX_CACHE_DIR"] = str(pathlib.Path.home() / ".cache/recjax/tests")
 
 import jax  # noqa: E402 - the settings above come first
 import pytest  # noqa: E402
 from absl import flags  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_compilation_cache_dir", str(pathlib.Path.home() / ".cache/recjax/tests"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_compilation_cache_dir", os.environ["RECJAX_CACHE_DIR"] + "/compiled")
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 if not flags.FLAGS.is_parsed():
   flags.FLAGS.mark_as_parsed()
 

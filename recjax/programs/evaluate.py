@@ -4,13 +4,13 @@ import pathlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from recjax.config import Config, fingerprint
 from recjax.errors import RecjaxError
 from recjax.programs import runs
 from recjax.programs.assemble import assemble
 from recjax.serve.export import read_export
+from recjax.train.mesh import tree_shardings
 from recjax.train.writers import write_json
 
 
@@ -26,12 +26,14 @@ def evaluate(config: Config | None, workdir: pathlib.Path) -> dict[str, Any]:
     raise RecjaxError(f"The config's model is not the one that {workdir} trained.")
   config = runs.one_seed(config)
   parts = assemble(config)
-  variables = jax.tree.map(jnp.asarray, export.variables)
+  places = tree_shardings(export.variables, parts.mesh, config.mesh.rules)
+  variables = jax.device_put(export.variables, places)
   result: dict[str, Any] = {"config_fingerprint": fingerprint(config), "name": config.name}
   for part in ("validation", "test"):
     evaluations = runs.evaluate_part(parts, variables, part)
     result[part] = runs.summary(evaluations)
     for name, value in result[part]["metrics"].items():
       print(f"{part} {name} {value['mean']:.4f}")
-  write_json(workdir / "evaluation.json", result)
+  if jax.process_index() == 0:
+    write_json(workdir / "evaluation.json", result)
   return result

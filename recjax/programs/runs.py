@@ -11,7 +11,6 @@
 
 import dataclasses
 import importlib.metadata
-import json
 import logging
 import pathlib
 import platform
@@ -24,16 +23,17 @@ import jax
 import numpy as np
 
 import recjax
-from recjax.config import Config, fingerprint, read_config_file, resolve, to_json
+from recjax.config import Config, essential, fingerprint, read_config_file, resolve, to_json
 from recjax.errors import ConfigError, RecjaxError
 from recjax.evaluate.evaluation import Evaluation
 from recjax.programs.assemble import Parts
 from recjax.registry import unknown
 from recjax.serve.export import write_export
+from recjax.train import hosts
 from recjax.train.arrays import load_arrays
 from recjax.train.progress import Progress
 from recjax.train.state import TrainState
-from recjax.train.writers import Writer, write_json
+from recjax.train.writers import Writer, read_json, write_json
 
 log = logging.getLogger("recjax")
 
@@ -45,36 +45,48 @@ def read_run_config(workdir: pathlib.Path) -> Config:
   path = pathlib.Path(workdir) / "config.json"
   if not path.is_file():
     raise RecjaxError(f"{workdir} is not a run: it has no config.json.")
-  return resolve(json.loads(path.read_text()))
+  return resolve(read_json(path))
 
 
-def finished(workdir: pathlib.Path) -> dict[str, Any] | None:
-  """The report of a finished run, else None."""
-  path = pathlib.Path(workdir) / "report.json"
-  return json.loads(path.read_text()) if path.is_file() else None
+def finished(config: Config, workdir: pathlib.Path) -> dict[str, Any] | None:
+  """The report of a run of this config that is finished, else None; see `guard` for another's."""
+  guard(config, workdir)
+  path = workdir / "report.json"
+  if not path.is_file() or difference(config, workdir):
+    return None
+  return read_json(path)
 
 
 def guard(config: Config, workdir: pathlib.Path) -> None:
   """Raises ConfigError where the workdir belongs to another config, naming the first difference."""
-  path = workdir / "config.json"
-  if not path.is_file() or config.allow_config_change:
+  if config.allow_config_change or not (workdir / "config.json").is_file():
     return
-  stored = read_run_config(workdir)
-  if fingerprint(stored) == fingerprint(config):
-    return
-  ours, theirs = _flat(to_json(config)), _flat(to_json(stored))
-  key = next(k for k in sorted({*ours, *theirs}) if ours.get(k) != theirs.get(k))
-  raise ConfigError(
-    f"{workdir} was begun with {key}={theirs.get(key)!r}, this config has {ours.get(key)!r}; take a "
-    "new workdir, or pass --config.allow_config_change=True to go on all the same."
+  if found := difference(config, workdir):
+    key, theirs, ours = found
+    raise ConfigError(
+      f"{workdir} was begun with {key}={theirs!r}, this config has {ours!r}; take a new workdir, "
+      "or pass --config.allow_config_change=True to go on all the same."
+    )
+
+
+def difference(config: Config, workdir: pathlib.Path) -> tuple[str, Any, Any] | None:
+  """(key, value in the workdir, value here) of the first key that matters and differs, or None."""
+  ours, theirs = (
+    _flat(essential(c), separator=".") for c in (config, read_run_config(workdir))
   )
+  for key in sorted({*ours, *theirs}):
+    if ours.get(key) != theirs.get(key):
+      return key, theirs.get(key), ours.get(key)
+  return None
 
 
 def begin(config: Config, workdir: pathlib.Path) -> None:
-  """Makes the folder, or checks that it is ours, and writes the config."""
+  """Makes the workdir this config's; what another config reported there no longer holds."""
   workdir.mkdir(parents=True, exist_ok=True)
-  guard(config, workdir)
+  hosts.wait_for_all("workdir read")
   if jax.process_index() == 0:
+    if (workdir / "config.json").is_file() and difference(config, workdir):
+      (workdir / "report.json").unlink(missing_ok=True)
     write_json(workdir / "config.json", to_json(config))
 
 
@@ -108,6 +120,8 @@ def initialize(config: Config, workdir: pathlib.Path, state: TrainState) -> Trai
 
 
 def _replace(tree: Mapping, path: list[str], value: np.ndarray, origin: str) -> dict:
+  if not isinstance(tree, Mapping):
+    raise ConfigError(f"{origin!r} does not fit: there is a single variable where it has several.")
   if path[0] not in tree:
     raise ConfigError(f"Taking {origin!r}: " + unknown("variable", path[0], tree))
   old = tree[path[0]]
@@ -175,8 +189,12 @@ def finish(
     "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
     "versions": versions(),
   }
+  exported = first_seed(parts, variables["test"])
   if jax.process_index() == 0:
-    export_variables(parts, workdir, variables["test"])
+    write_export(
+      workdir / "export", exported, to_json(config), parts.view.train.schema,
+      getattr(parts.data, "items", {}),
+    )
     if parts.learner.loss is not None:
       writer = Writer(workdir, step)
       writer.write(step, "test", {k: v["mean"] for k, v in report["test"]["metrics"].items()})
@@ -184,7 +202,8 @@ def finish(
     write_json(workdir / "report.json", report)
   log.info("%s", metrics_block(report["test"]["metrics"]))
   log.info("Finished: %s", workdir / "report.json")
-  return finished(workdir) or report
+  hosts.wait_for_all("report written")
+  return read_json(workdir / "report.json")
 
 
 def metrics_block(metrics: Mapping[str, Any]) -> str:
@@ -198,14 +217,11 @@ def metrics_block(metrics: Mapping[str, Any]) -> str:
   return "\n".join(f"test {metric:<12} " + "   ".join(c) for metric, c in by_name.items())
 
 
-def export_variables(parts: Parts, workdir: pathlib.Path, variables: Any) -> None:
-  """Writes <workdir>/export with the variables of the first seed."""
+def first_seed(parts: Parts, variables: Any) -> Any:
+  """The variables of the first seed, as whole NumPy arrays."""
   if parts.config.seeds > 1 and parts.learner.loss is not None:
     variables = jax.tree.map(lambda a: a[0], variables)
-  write_export(
-    workdir / "export", jax.device_get(variables), to_json(parts.config),
-    parts.view.train.schema, getattr(parts.data, "items", {}),
-  )
+  return hosts.to_host(variables)
 
 
 def summary(evaluations: list[dict[str, Evaluation]]) -> dict[str, Any]:
@@ -249,12 +265,13 @@ def versions() -> dict[str, str]:
   return found
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def _flat(tree: Any, prefix: str = "", separator: str = "/") -> dict[str, Any]:
   if not isinstance(tree, Mapping):
     return {prefix: tree}
+  start = prefix + separator if prefix else ""
   return {
     k: v for name, value in tree.items()
-    for k, v in _flat(value, f"{prefix}/{name}" if prefix else str(name)).items()
+    for k, v in _flat(value, f"{start}{name}", separator).items()
   }
 
 

@@ -4,6 +4,7 @@ The same command on every host, run again after any interruption, ends in the sa
 same figures: a batch depends on seed and step alone, and a checkpoint holds everything else.
 """
 
+import contextlib
 import logging
 import pathlib
 import signal
@@ -21,6 +22,7 @@ from recjax.errors import ConfigError
 from recjax.programs import runs
 from recjax.programs.assemble import Parts, assemble
 from recjax.registry import unknown
+from recjax.train import hosts
 from recjax.train.checkpoint import Store, abstract_like
 from recjax.train.diverged import stop_diverged
 from recjax.train.feeds import make_feed
@@ -38,12 +40,10 @@ def train(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
   `status: interrupted`.
   """
   # Workdir: finished, another config's, or ours to go on with.
-  report = runs.finished(workdir)
+  report = runs.finished(config, workdir)
   if report is not None:
-    runs.guard(config, workdir)
     log.info("%s is finished: nothing to do.", workdir)
     return report
-  runs.begin(config, workdir)
   started = time.perf_counter()
 
   # Stages that this experiment builds on; finished ones return at once.
@@ -56,12 +56,13 @@ def train(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
   rows = parts.view.train
   if parts.learner.loss is None:
     # Counting costs nothing, so the test is met with all that is known by then.
+    runs.begin(config, workdir)
     fit = lambda split: jax.device_put(parts.learner.fit(parts.data, split))
     variables = {"validation": fit(parts.split), "test": fit(with_validation(parts.split))}
     return runs.finish(parts, workdir, variables, Progress.create(1), 0, started)
   steps = total_steps(config, rows.count)
 
-  # Shapes, shardings, and the state: restored if there is a checkpoint, else made in place.
+  # Shapes and shardings of the state; the feed owns the jitted update.
   updater = Updater(parts.learner, config, rows.schema, parts.mesh, steps)
   seeds = np.arange(config.seed, config.seed + config.seeds, dtype=np.uint32)
   seeds = seeds[0] if config.seeds == 1 else seeds
@@ -69,38 +70,46 @@ def train(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
   abstract = jax.eval_shape(create, seeds)
   shardings = updater.shardings(abstract, config.seeds)
   abstract = abstract_like(abstract, shardings)
-  tag = fingerprint(config)
-  latest = Store(workdir / "checkpoints", tag, keep=2)
-  best = Store(workdir / "best", tag, keep=2)
-  progress = Progress.create(config.seeds)
-  if latest.latest is not None:
-    saved = latest.load(
-      latest.latest, {"state": abstract, "progress": progress.arrays()}, config.allow_config_change
-    )
-    state, progress = saved["state"], Progress(**saved["progress"])
-    step = int(np.max(jax.device_get(state.step)))
-    best.forget_after(step)
-    log.info("Going on from step %d.", step)
-  else:
-    state = jax.jit(create, out_shardings=shardings)(seeds)
-    state = runs.initialize(config, workdir, state)
-    step = 0
-  keep_best = BestVariables(best, abstract.variables, config)
-
-  # The feed owns the jitted update.
   feed = make_feed(config, rows, updater.update, shardings, parts.mesh, steps)
-  writer = Writer(workdir, step) if jax.process_index() == 0 else None
-  watch = Stopwatch(progress, feed)
-  with Terminated() as terminated:
+
+  # The config can work: from here on the workdir is its own.
+  runs.begin(config, workdir)
+  with contextlib.ExitStack() as held:
+    hold = lambda thing: held.enter_context(contextlib.closing(thing))
+    hold(feed)
+    tag = fingerprint(config)
+    latest = hold(Store(workdir / "checkpoints", tag, keep=2))
+    best = hold(Store(workdir / "best", tag, keep=2))
+
+    # The state: restored if there is a checkpoint, else made in place.
+    progress = Progress.create(config.seeds)
+    if latest.latest is not None:
+      saved = latest.load(
+        latest.latest, {"state": abstract, "progress": progress.arrays()},
+        config.allow_config_change,
+      )
+      state, progress = saved["state"], Progress(**saved["progress"])
+      step = int(np.max(jax.device_get(state.step)))
+      log.info("Going on from step %d.", step)
+    else:
+      state = jax.jit(create, out_shardings=shardings)(seeds)
+      state = runs.initialize(config, workdir, state)
+      step = 0
+    best.forget_after(step)
+    keep_best = BestVariables(best, abstract.variables, config)
+    writer = hold(Writer(workdir, step)) if jax.process_index() == 0 else None
+    watch = Stopwatch(progress, feed)
+    terminated = held.enter_context(Terminated())
+
     while step < steps and not progress.stopped.all():
       # Train up to the next thing to do, without a word from the host in between.
       stop = next_boundary(config, step, steps)
       clear = step % config.train.log_every == 0
       with jax.transfer_guard("disallow"):
         state = feed.advance(state, step, stop, clear)
-      window, healthy, reached = jax.device_get((state.window, state.healthy, state.step))
+      window, healthy = jax.device_get((state.window, state.healthy))
       if not healthy.all():
-        stop_diverged(updater, rows, state, workdir, config, int(np.min(reached)))
+        stop_diverged(updater, rows, state, workdir, config)
       watch.count(stop - step)
       step = stop
 
@@ -128,24 +137,17 @@ def train(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
         due = False
 
       # Save.
+      interrupted = hosts.any_of(terminated.is_set())
       every = config.train.checkpoint_every
-      if due or last or terminated.is_set() or (every and step % every == 0):
+      if due or last or interrupted or (every and step % every == 0):
         progress.seconds = np.float64(watch.total())
         latest.save(step, {"state": state, "progress": progress.arrays()})
-      if terminated.is_set() and not last:
-        break
-  feed.close()
-  latest.close()
-  if writer:
-    writer.close()
-  if step < steps and not progress.stopped.all():
-    best.close()
-    log.info("Interrupted at step %d; the same command goes on from there.", step)
-    return {"status": "interrupted", "step": step}
+      if interrupted and not last:
+        log.info("Interrupted at step %d; the same command goes on from there.", step)
+        return {"status": "interrupted", "step": step}
+    variables = keep_best.load(abstract.variables)
 
   # The best variables, the test part, the report.
-  variables = keep_best.load(abstract.variables)
-  best.close()
   variables = {"validation": variables, "test": variables}
   return runs.finish(parts, workdir, variables, progress, step, started)
 
@@ -208,7 +210,7 @@ class BestVariables:
 
 
 class Terminated(threading.Event):
-  """Set by SIGTERM while the context is open; hosts of a pod agree through the same signal."""
+  """Set by SIGTERM while the context is open."""
 
   def __enter__(self) -> "Terminated":
     self._main = threading.current_thread() is threading.main_thread()

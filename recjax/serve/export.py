@@ -6,7 +6,6 @@
     items.json              {"raw": [...], "label": [...]}, one entry an id, 0 for padding
 """
 
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from recjax.config import Config, resolve
 from recjax.data.schema import Schema
 from recjax.errors import RecjaxError
 from recjax.train.arrays import load_arrays, save_arrays
-from recjax.train.writers import write_json
+from recjax.train.writers import read_json, write_json
 
 
 class Export(NamedTuple):
@@ -45,7 +44,7 @@ def read_export(folder: pathlib.Path) -> Export:
              if not (folder / n).is_file()]
   if missing:
     raise RecjaxError(f"{folder} is not an export: {missing[0]} is missing. Has the run finished?")
-  read = lambda name: json.loads((folder / name).read_text())
+  read = lambda name: read_json(folder / name)
   return Export(
     load_arrays(folder / "variables.safetensors"),
     resolve(read("config.json")),

@@ -13,6 +13,7 @@ import numpy as np
 from recjax.config import Config
 from recjax.data.views.rows import Rows
 from recjax.errors import RecjaxError
+from recjax.train import hosts
 from recjax.train.arrays import save_arrays
 from recjax.train.feeds import host_batch
 from recjax.train.state import TrainState
@@ -25,24 +26,28 @@ class Diverged(RecjaxError):
 
 
 def stop_diverged(
-  updater: Updater, rows: Rows, state: TrainState, workdir: pathlib.Path, config: Config, step: int
+  updater: Updater, rows: Rows, state: TrainState, workdir: pathlib.Path, config: Config
 ) -> NoReturn:
   """Writes batch, variables and a summary to <workdir>/diverged/step_N, then raises Diverged."""
+  healthy, reached = (np.atleast_1d(x) for x in jax.device_get((state.healthy, state.step)))
+  # Of several seeds that diverged, the one that did first.
+  which = int(np.argmin(np.where(healthy, np.iinfo(np.int32).max, reached)))
+  step = int(reached[which])
   folder = workdir / "diverged" / f"step_{step}"
-  folder.mkdir(parents=True, exist_ok=True)
-  healthy = np.atleast_1d(jax.device_get(state.healthy))
-  which = int(np.argmin(healthy))
   if config.seeds > 1:
     state = jax.tree.map(lambda a: a[which], state)
   batch = host_batch(rows, config.seed + which, step, config.train.batch_size)
   loss, weight, leaves = updater.inspect(state, batch)
-  save_arrays(folder / "variables.safetensors", jax.device_get(state.variables))
-  save_arrays(folder / "batch.safetensors", batch)
+  variables = hosts.to_host(state.variables)
   summary: dict[str, Any] = {
     "step": step, "seed": config.seed + which, "loss_sum": float(loss), "weight": float(weight),
     "non_finite_gradients": leaves,
   }
-  write_json(folder / "summary.json", summary)
+  if jax.process_index() == 0:
+    folder.mkdir(parents=True, exist_ok=True)
+    save_arrays(folder / "variables.safetensors", variables)
+    save_arrays(folder / "batch.safetensors", batch)
+    write_json(folder / "summary.json", summary)
   raise Diverged(
     f"The loss or a gradient is not finite at step {step} of seed {config.seed + which} "
     f"(loss sum {float(loss)}, non-finite gradients: {', '.join(leaves) or 'none'}); batch and "

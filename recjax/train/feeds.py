@@ -232,4 +232,7 @@ class Streaming:
       own = (slice(None),) * self._axis + (slice(rows[0] - first, rows[1] - first),)
       return local[own]
 
-    return jax.make_array_from_callback(shape, self._sharding, piece)
+    # Explicit transfers, device by device: the train loop forbids any other.
+    places = self._sharding.addressable_devices_indices_map(shape)
+    pieces = [jax.device_put(piece(index), device) for device, index in places.items()]
+    return jax.make_array_from_single_device_arrays(shape, self._sharding, pieces)

@@ -37,12 +37,12 @@ class Updater:
   ):
     if learner.loss is None:
       raise ConfigError(f"The model {config.model.name!r} counts; it has no loss to descend.")
-    if config.tables.update not in ("dense", "rows"):
-      raise ConfigError(f"tables.update is dense or rows, not {config.tables.update!r}.")
-    if config.tables.update == "rows" and learner.whole_tables:
+    if config.tables.training not in ("dense", "rows"):
+      raise ConfigError(f"tables.training is dense or rows, not {config.tables.training!r}.")
+    if config.tables.training == "rows" and learner.whole_tables:
       raise ConfigError(
         f"The loss of {config.model.name!r} reads all of the table {learner.whole_tables[0]!r}: with "
-        "tables.update=rows choose a loss that samples, else tables.update=dense."
+        "tables.training=rows choose a loss that samples, else tables.training=dense."
       )
     if config.train.batch_size % config.train.micro_batches:
       raise ConfigError(
@@ -51,7 +51,7 @@ class Updater:
       )
     self.learner, self.config, self.schema, self.mesh = learner, config, schema, mesh
     self.optimizer = make_optimizer(config.optimizer, total_steps)
-    self.by_rows = config.tables.update == "rows"
+    self.by_rows = config.tables.training == "rows"
     self.table_rows = {
       name: row_tables.padded_rows(spec, learner.schema, config.tables)
       for name, spec in learner.tables.items()

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from recjax.errors import RecjaxError
+
 
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes JSON so that a reader sees the whole file or none of it."""
@@ -18,6 +20,14 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     file.flush()
     os.fsync(file.fileno())
   os.replace(partial, path)
+
+
+def read_json(path: pathlib.Path) -> Any:
+  """Reads JSON; raises RecjaxError where the file is torn, empty or unreadable."""
+  try:
+    return json.loads(path.read_text())
+  except (OSError, ValueError) as error:
+    raise RecjaxError(f"{path} is damaged ({error}); delete it, or take a new workdir.") from error
 
 
 def plain(value: Any) -> Any:
@@ -34,11 +44,17 @@ def plain(value: Any) -> Any:
 
 
 class Writer:
-  """Appends metrics of a run; made anew after an interruption it forgets lines past `step`."""
+  """Appends metrics of a run; made anew after an interruption it forgets what came after `step`.
+
+  The test comes last: a test line of the step itself stems from an end that was interrupted.
+  """
 
   def __init__(self, workdir: pathlib.Path, step: int):
     self._path = workdir / "metrics.jsonl"
-    kept = [line for line in read_metrics(workdir) if line["step"] <= step]
+    kept = [
+      line for line in read_metrics(workdir)
+      if line["step"] < step or line["step"] == step and line["kind"] != "test"
+    ]
     partial = self._path.with_name(".metrics.jsonl.partial")
     partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
     os.replace(partial, self._path)

@@ -56,7 +56,7 @@ def view():
 def updater(paper, view, update):
   learner = paper.build(paper.Config(width=8), view.train.schema, view.counts)
   config = toys.config(
-    train=Train(batch_size=8, steps=60), tables=Tables(update=update), mesh=toys.Mesh(data=8)
+    train=Train(batch_size=8, steps=60), tables=Tables(training=update), mesh=toys.Mesh(data=8)
   )
   return Updater(learner, config, view.train.schema, make_mesh(config.mesh), 60)
 

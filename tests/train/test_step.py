@@ -16,7 +16,7 @@ from recjax.train.mesh import make_mesh
 from recjax.train.state import step_key
 from recjax.train.step import Updater, over_seeds
 
-ROWS = Tables(update="rows", optimizer="adagrad", learning_rate=0.1, initial_accumulator=0.1)
+ROWS = Tables(training="rows", optimizer="adagrad", learning_rate=0.1, initial_accumulator=0.1)
 
 
 def one_device_mesh():

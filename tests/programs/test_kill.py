@@ -1,0 +1,93 @@
+"""Interruptions at any moment, then the same command again: the same run, to the bit."""
+
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import running
+
+from recjax.train.writers import read_metrics
+
+
+def interrupt_at_random(settings, unbroken, folder, kills, seed):
+  """Kills the command at `kills` moments spread over its duration; it must end as if unbroken."""
+  reference = unbroken(*settings)
+  begun = time.monotonic()
+  running.run(folder / "again", *settings)
+  duration = time.monotonic() - begun  # with everything compiled before
+  running.assert_same(reference, folder / "again")
+  rng = np.random.default_rng(seed)
+  moments = rng.permutation((np.arange(kills) + rng.random(kills)) / kills) * duration
+  attempt = 0
+  for moment in moments:
+    process = running.start(folder / str(attempt), *settings)
+    try:
+      process.wait(timeout=moment)
+    except subprocess.TimeoutExpired:
+      running.kill(process)
+      continue
+    # It was through before the moment came: the next one meets a fresh folder.
+    running.end(process)
+    running.assert_same(reference, folder / str(attempt))
+    attempt += 1
+  running.run(folder / str(attempt), *settings)
+  running.assert_same(reference, folder / str(attempt))
+
+
+def test_kills_at_random_moments(unbroken, tmp_path):
+  interrupt_at_random((), unbroken, tmp_path, kills=3, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_many_kills_at_random_moments(unbroken, tmp_path):
+  interrupt_at_random((), unbroken, tmp_path, kills=20, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+  "settings",
+  [("seeds=2",), running.ROWS, ("train.feed=streaming",), ("train.checkpoint_every=5",)],
+  ids=["seeds", "rows", "streaming", "often"],
+)
+def test_kills_under_other_settings(settings, unbroken, tmp_path):
+  interrupt_at_random(settings, unbroken, tmp_path, kills=5, seed=2)
+
+
+def test_kills_while_writing(unbroken, tmp_path):
+  """Kills within what takes long to hit by chance: a save, a best, the export, the end."""
+  reference = unbroken()
+  moments = (
+    lambda: any((tmp_path / "checkpoints").glob("*tmp*")),
+    lambda: any((tmp_path / "best").glob("*tmp*")),
+    lambda: (tmp_path / "export" / "variables.safetensors").exists(),
+    lambda: any(line["kind"] == "test" for line in read_metrics(tmp_path)),
+  )
+  for happened in moments:
+    process = running.start(tmp_path)
+    running.when(process, happened, signal.SIGKILL)
+    running.end(process, -signal.SIGKILL)
+  assert not (tmp_path / "report.json").exists()
+  running.run(tmp_path)
+  running.assert_same(reference, tmp_path)
+
+
+def test_sigterm_saves_and_the_same_command_finishes_once(unbroken, tmp_path):
+  reference = unbroken()
+  process = running.start(tmp_path)
+  running.when(process, lambda: bool(read_metrics(tmp_path)), signal.SIGTERM)
+  out, _ = running.end(process, 143)
+  step = read_metrics(tmp_path)[-1]["step"]
+  assert f"Interrupted at step {step}; the same command goes on from there." in out
+  assert (tmp_path / "checkpoints" / str(step)).is_dir()
+  assert not (tmp_path / "report.json").exists()
+  out, _ = running.run(tmp_path)
+  assert f"Going on from step {step}." in out
+  running.assert_same(reference, tmp_path)
+  before = running.tree(tmp_path)
+  out, _ = running.run(tmp_path)
+  assert f"{tmp_path} is finished: nothing to do." in out
+  assert running.tree(tmp_path) == before
