@@ -33,9 +33,10 @@ def arms(tmp_path):
   rng = np.random.default_rng(0)
   users = np.arange(1, 41)
   low = rng.random((3, 40)) * 0.5
+  offset = np.array([[-0.001], [0.0], [0.001]])
   ripple = np.where(np.arange(40) % 2, 0.01, -0.01)
   return {
-    "a": run(tmp_path / "a", [0.8, 0.82, 0.84], users, low + 0.1 + ripple),
+    "a": run(tmp_path / "a", [0.8, 0.82, 0.84], users, low + 0.1 + ripple + offset),
     # The same users in another order: pairing goes by user, not by place.
     "b": run(tmp_path / "b", [0.7, 0.71, 0.72], users[::-1], low[:, ::-1]),
   }
