@@ -6,8 +6,8 @@ Protocol P-SMALL: every rating is a behaviour; 4 uniform unseen negatives per po
 positive against 99 in validation and test; GAUC is the mean share of the 99 that are beaten. A minute
 or two on two CPU cores. Expected: see docs/results.md.
 
-`:count` and `:recency` train on clicks with a planted truth instead (G-COUNT, G-RECENCY), `:tiny` on few of
-them. `:pool=mean` is the paper's base model. `--mode=prove` checks the paper's claims on both.
+`:count` and `:recency` train on clicks with a planted truth instead (G-COUNT, G-RECENCY), `:tiny` on few
+of them. `:pool=mean` is the paper's base model. `--mode=prove` checks the paper's claims on both.
 """
 
 from recjax.config import experiment, parse_arg

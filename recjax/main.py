@@ -78,8 +78,8 @@ def parse(argv: list[str]) -> list[str]:
   """Parses the flags; a mistake in one ends with one sentence."""
   try:
     rest = flags.FLAGS(argv)
-    if flags.FLAGS["config"].present:
-      flags.FLAGS.config.keys()  # a file that is not there shows only when it is read
+    if _CONFIG.value is not None:
+      _CONFIG.value.keys()  # a config that failed to load says so only when it is used
     return rest
   except (RecjaxError, flags.Error, LookupError, AttributeError, OSError, TypeError) as error:
     sys.exit(f"recjax: {explain_flags(argv, error)}")

@@ -42,10 +42,11 @@ def row_at(xp: ModuleType, seed: Any, epoch: Any, position: Any, count: int) -> 
   def walk(cell):
     high, low = cell // np.uint32(width), cell % np.uint32(width)
     for i in range(_ROUNDS):
+      round_key = _mix(xp, key + np.uint32(i))
       if i % 2 == 0:
-        high = (high + _mix(xp, low ^ _mix(xp, key + np.uint32(i))) % np.uint32(height)) % np.uint32(height)
+        high = (high + _mix(xp, low ^ round_key) % np.uint32(height)) % np.uint32(height)
       else:
-        low = (low + _mix(xp, high ^ _mix(xp, key + np.uint32(i))) % np.uint32(width)) % np.uint32(width)
+        low = (low + _mix(xp, high ^ round_key) % np.uint32(width)) % np.uint32(width)
     return high * np.uint32(width) + low
 
   inside = lambda cell: cell < np.uint32(count)

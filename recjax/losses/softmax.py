@@ -26,7 +26,8 @@ def full_softmax(
   The rows 0 (padding) and those after num_items (padding of shards) are no candidates. Positions
   without weight cost nothing: the others are moved to the front, and a loop of as many steps as
   they need computes the loss and its gradients block by block. So memory is [block, V], never
-  [M, V], and time follows the real positions. Gradients flow to queries and table only.
+  [M, V], and time follows the real positions. Gradients flow to queries and table only. Traced
+  under a mesh with a 'data' axis, every device works on its own positions, and sums are exchanged.
 
   Args:
     queries: [M, D].
@@ -45,7 +46,22 @@ def full_softmax(
     raise ValueError(f"A table of {table.shape[0]} rows cannot hold {num_items} items and padding.")
   if block is None:
     block = max(1, min(_POSITIONS, _LOGITS // table.shape[0]))
-  return _streamed(num_items, min(block, queries.shape[0]), queries, table, targets, weights)
+  shards = jax.sharding.get_abstract_mesh().shape.get("data", 1)
+  local = functools.partial(_streamed, num_items, min(block, queries.shape[0] // shards))
+  if shards == 1:
+    return local(queries, table, targets, weights)
+
+  # Ordering positions across devices would gather them all; each device orders its own.
+  @functools.partial(
+    jax.shard_map,
+    in_specs=(jax.P("data"), jax.P(), jax.P("data"), jax.P("data")),
+    out_specs=jax.P(),
+    check_vma=False,
+  )
+  def on_each(queries, table, targets, weights):
+    return jax.lax.psum(local(queries, table, targets, weights), "data")
+
+  return on_each(queries, table, targets, weights)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

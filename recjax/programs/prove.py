@@ -10,10 +10,10 @@
     }
 
 A world is a table: its arms run with seeds 0, 1, ... and are compared on its metrics, by paired tests
-against its reference. A run's config is the arm's, else the world's, else this very one; the settings of
-the arm and then of the world are applied to it. A claim is about means over seeds; "at_least" instead of
-"worse" compares with a number. Thresholds are part of the config, so they are fixed before the run. Runs
-live in the workdir and are picked up again; the result is written to docs/results/NAME.json.
+against its reference. A run's config is the arm's, else the world's, else this very one; the settings
+of the arm and then of the world are applied to it. A claim is about means over seeds; "at_least" instead
+of "worse" compares with a number. Thresholds are part of the config, so they are fixed before the run.
+Runs live in the workdir and are picked up again; the result is written to docs/results/NAME.json.
 """
 
 import ast
@@ -41,7 +41,7 @@ _ARM_KEYS = ("config", "set")
 
 
 def prove(config: Config, workdir: pathlib.Path | None) -> dict[str, Any]:
-  """Runs the proof of a config; writes and returns its result, and raises RecjaxError if interrupted."""
+  """Runs the proof of a config; writes and returns its result. RecjaxError if it is interrupted."""
   proof = dict(config.proof)
   if not proof.get("worlds"):
     raise ConfigError(f"{config.name} states no proof: config.proof has no worlds.")

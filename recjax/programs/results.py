@@ -22,7 +22,8 @@ def write_page() -> None:
   """Makes docs/results.md from every stored result."""
   parts = [
     "# Results\n\nMade from `docs/results/*.json` by the commands shown; not edited by hand. "
-    "`p` is the Holm-corrected paired t-test against the reference arm, over users where the metric has a value per user, else over seeds.\n"
+    "`p` is the Holm-corrected paired t-test against the reference arm, over users where "
+    "the metric has a value per user, else over seeds.\n"
   ]
   for path in sorted(FOLDER.glob("*.json")):
     parts.append(section(json.loads(path.read_text())))

@@ -168,7 +168,7 @@ def next_boundary(config: Config, step: int, steps: int) -> int:
 
 
 def validate(parts: Parts, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """Validation values by name, each [seeds]; raises ConfigError if `select_metric` is not among them."""
+  """Validation values by name, each [seeds]; ConfigError if `select_metric` is not among them."""
   values = runs.values_by_name(runs.evaluate_part(parts, variables, "validation"))
   if parts.config.train.select_metric not in values:
     raise ConfigError(unknown("train.select_metric", parts.config.train.select_metric, values))

@@ -169,7 +169,9 @@ class Updater:
     """Gradient of the summed loss over micro-batches, with sums of everything else."""
 
     def value(trained, rest, part, key):
-      objective = self.learner.loss({**rest, **trained}, part, key)
+      # Losses that must not mix positions of different devices find the mesh here.
+      with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
+        objective = self.learner.loss({**rest, **trained}, part, key)
       return objective.loss, objective
 
     count = self.config.train.micro_batches

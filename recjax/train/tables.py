@@ -48,7 +48,10 @@ class Compact(NamedTuple):
 
 
 def compact(
-  batch: Mapping[str, jax.Array], schema: Schema, specs: Mapping[str, TableSpec], rows: Mapping[str, int]
+  batch: Mapping[str, jax.Array],
+  schema: Schema,
+  specs: Mapping[str, TableSpec],
+  rows: Mapping[str, int],
 ) -> tuple[dict[str, jax.Array], Compact]:
   """Renumbers the ids of a batch to rows of the smaller tables that hold just those ids.
 

@@ -1,4 +1,4 @@
-"""What a run writes while it goes: metrics.jsonl, the source of truth, and TensorBoard, a view of it."""
+"""What a run writes while it goes: metrics.jsonl, the source of truth, and TensorBoard, its view."""
 
 import json
 import os

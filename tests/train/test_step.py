@@ -119,7 +119,7 @@ def test_micro_batches_equal_the_batch(tables):
 
 @pytest.mark.parametrize("tables", [Tables(), ROWS], ids=["dense", "rows"])
 def test_streaming_equals_resident(tables):
-  """The same numbers from both feeds (to rounding: two programs), from the same batches (to the bit)."""
+  """The same numbers from both feeds, to rounding: they are two programs."""
   resident = run(toys.config(tables=tables, train=Train(batch_size=16, steps=20, feed="resident")))
   streaming = run(toys.config(tables=tables, train=Train(batch_size=16, steps=20, feed="streaming")))
   assert_close(resident.variables, streaming.variables, rtol=1e-4, atol=1e-6)
