@@ -1,0 +1,95 @@
+"""Claims, tables and settings of proofs, on runs made by hand."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from recjax.config import read_config_file
+from recjax.errors import ConfigError
+from recjax.programs import prove, results
+
+
+def run(folder, seeds, users, values, facts=None):
+  """A finished run whose metric "ndcg@10" has these values [seeds, users]."""
+  values = np.asarray(values, np.float64)
+  folder.mkdir()
+  np.savez(folder / "cases_test.npz", **{"full_ranking/user": users, "full_ranking/ndcg@10": values})
+  report = {
+    "test": {
+      "metrics": {"ndcg@10": {"values": values.mean(1).tolist()}, "auc": {"values": seeds}},
+      "facts": {"cases": len(users)},
+    },
+    "data": {"bayes_auc": 0.9, **(facts or {})},
+    "parameters": {"params": 7, "tables": 3},
+    "train_seconds": 2.0,
+  }
+  return prove.Run(json.loads(json.dumps(report)), folder)
+
+
+@pytest.fixture
+def arms(tmp_path):
+  rng = np.random.default_rng(0)
+  users = np.arange(1, 41)
+  low = rng.random((3, 40)) * 0.5
+  offset = np.array([[-0.001], [0.0], [0.001]])
+  ripple = np.where(np.arange(40) % 2, 0.01, -0.01)
+  return {
+    "a": run(tmp_path / "a", [0.8, 0.82, 0.84], users, low + 0.1 + ripple + offset),
+    # The same users in another order: pairing goes by user, not by place.
+    "b": run(tmp_path / "b", [0.7, 0.71, 0.72], users[::-1], low[:, ::-1]),
+  }
+
+
+@pytest.mark.parametrize(
+  ("claim", "difference", "passed"),
+  [
+    ({"better": "a", "worse": "b", "metric": "auc", "margin": 0.1}, 0.11, True),
+    ({"better": "a", "worse": "b", "metric": "auc", "margin": 0.12}, 0.11, False),
+    ({"better": "b", "worse": "a", "metric": "auc"}, -0.11, False),
+    ({"better": "a", "at_least": 0.82, "metric": "auc"}, 0.0, True),
+    ({"better": "a", "worse": "fact:bayes_auc", "metric": "auc", "margin": -0.09}, -0.08, True),
+    ({"better": "b", "worse": "fact:bayes_auc", "metric": "auc", "margin": -0.09}, -0.19, False),
+  ],
+)
+def test_claims_by_hand(arms, claim, difference, passed):
+  found = prove.check({"name": "claim", "world": "w", **claim}, {"w": arms})
+  assert found["difference"] == pytest.approx(difference, abs=1e-9)
+  assert found["passed"] is passed
+
+
+def test_claims_about_what_is_not_there_are_refused(arms):
+  with pytest.raises(ConfigError, match="Unknown arm 'c'"):
+    prove.check({"name": "x", "better": "c", "worse": "a", "metric": "auc"}, {"w": arms})
+  with pytest.raises(ConfigError, match="Unknown metric 'aux'. Did you mean 'auc'"):
+    prove.check({"name": "x", "better": "a", "worse": "b", "metric": "aux"}, {"w": arms})
+
+
+def test_table_pairs_users_and_corrects(arms):
+  setting = {"metrics": ("ndcg@10", "auc"), "reference": "b", "seeds": 3}
+  table = prove.table("w", arms, setting)
+  first, second = table["rows"]
+  test = first["paired"]["ndcg@10"]
+  # Users differ by 0.09 or 0.11, half of them each, whatever the order they are stored in.
+  assert test["difference"] == pytest.approx(0.1)
+  assert test["users"] == 40
+  assert 0.095 < test["bootstrap_95"][0] < 0.1 < test["bootstrap_95"][1] < 0.105
+  expected = stats.ttest_rel([0.8, 0.82, 0.84], [0.7, 0.71, 0.72]).pvalue
+  assert first["paired"]["auc"]["over_seeds_t_p"] == pytest.approx(expected)
+  assert "paired" not in second
+  assert first["parameters"] == 10
+  text = "\n".join(results._table(table))
+  assert "| b | " in text and "reference" in text
+
+
+def test_settings_reach_the_arm_and_unknown_ones_are_named():
+  config = read_config_file("experiments/sasrec.py:tiny")
+  own = prove.arm_config(
+    config, {"seeds": 4, "set": ("view.length=7",)}, {"set": ("model.dropout=0.5",)}
+  )
+  assert (own.seeds, own.view.length, own.model.dropout, dict(own.proof)) == (4, 7, 0.5, {})
+  with pytest.raises(ConfigError, match="Unknown config key 'drop'"):
+    prove.override(config, ("model.drop=0.5",))
+  with pytest.raises(ConfigError, match="not of the form"):
+    prove.override(config, ("model.dropout",))

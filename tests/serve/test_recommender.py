@@ -1,0 +1,76 @@
+"""The recommender of an export made by hand: exact answers, names, mistakes."""
+
+import numpy as np
+import pytest
+
+from recjax.config import read_config_file, to_json
+from recjax.data.schema import Field, Schema
+from recjax.errors import RecjaxError
+from recjax.serve.export import read_export, write_export
+from recjax.serve.recommender import Recommender
+
+LABELS = ["", "Alien (1979)", "Brazil (1985)", "Casablanca (1942)", "Dogma (1999)", "Alien (1979)"]
+
+
+@pytest.fixture
+def workdir(tmp_path):
+  """A transition table over five items: after 1 comes 2 (twice) or 3 (once); 4 is most popular."""
+  config = to_json(read_config_file("experiments/counts.py:tiny,kind=transition"))
+  schema = Schema(
+    {"hist_item": Field("ids", (3,), "item"), "hist_mask": Field("mask", (3,))},
+    {"item": 6, "user": 2},
+  )
+  from recjax.data.splits import Split
+  from recjax.models.retrieval import counts
+  from logs import log
+
+  histories = [[1, 2], [1, 2], [1, 3], [4, 4, 4, 4, 4]]
+  events = log(histories, num_items=5)
+  split = Split(events.indptr[:-1], events.indptr[1:], None, None, {})
+  learner = counts.build(counts.Config(kind="transition"), schema)
+  variables = learner.fit(events, split)
+  write_export(tmp_path / "export", variables, config, schema, {"label": LABELS})
+  return tmp_path
+
+
+def test_answers_exactly_and_never_from_the_history(workdir):
+  recommender = Recommender.load(workdir)
+  first, unknown_user = recommender.recommend([[5, 1], []], k=10)
+  assert [r.item for r in first] == [2, 3, 4]
+  assert first[0].label == "Brazil (1985)"
+  # A = 2 after item 1; popularity 2 of at most 5, times one half.
+  assert first[0].score == pytest.approx(2 + 0.5 * 2 / 5)
+  assert [r.item for r in unknown_user] == [4, 1, 2, 3, 5]
+
+
+def test_only_the_newest_of_a_long_history_counts_but_all_are_left_out(workdir):
+  recommender = Recommender.load(workdir)
+  answers = recommender.recommend([[2, 3, 4, 5, 1]], k=3)[0]
+  assert answers == []
+
+
+def test_items_are_found_by_label_or_id_and_mistakes_named(workdir):
+  recommender = Recommender.load(workdir)
+  assert recommender.find("Casablanca (1942)") == 3
+  assert recommender.find(" 4 ") == 4
+  assert recommender.find("Alien (1979)") == 1  # the first of two with one label
+  with pytest.raises(RecjaxError, match=r"'Casablanka'. Did you mean 'Casablanca \(1942\)'"):
+    recommender.find("Casablanka")
+  with pytest.raises(RecjaxError, match="Item 9 is not in the catalogue of items 1 to 5"):
+    recommender.find("9")
+  with pytest.raises(RecjaxError, match="Item 0 is not"):
+    recommender.recommend([[0]])
+
+
+def test_an_export_survives_the_disk(workdir):
+  export = read_export(workdir / "export")
+  assert export.items["label"] == LABELS
+  assert export.schema.fields["hist_item"] == Field("ids", (3,), "item")
+  assert export.config.model.kind == "transition"
+  weights = export.variables["statistics"]["weight"]
+  assert sorted(np.asarray(weights)[np.asarray(weights) > 0].tolist()) == [1.0, 2.0, 4.0]
+
+
+def test_what_is_no_export_says_what_is_missing(tmp_path):
+  with pytest.raises(RecjaxError, match=r"variables.safetensors is missing"):
+    Recommender.load(tmp_path)
