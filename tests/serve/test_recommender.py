@@ -20,9 +20,10 @@ def workdir(tmp_path):
     {"hist_item": Field("ids", (3,), "item"), "hist_mask": Field("mask", (3,))},
     {"item": 6, "user": 2},
   )
+  from logs import log
+
   from recjax.data.splits import Split
   from recjax.models.retrieval import counts
-  from logs import log
 
   histories = [[1, 2], [1, 2], [1, 3], [4, 4, 4, 4, 4]]
   events = log(histories, num_items=5)
