@@ -180,7 +180,7 @@ def table(world: str, arms: Mapping[str, Run], setting: Mapping[str, Any]) -> di
     row: dict[str, Any] = {"arm": arm}
     for metric in metrics:
       row[metric] = {"mean": run.values(metric).mean(), "std": _deviation(run.values(metric))}
-    row["parameters"] = sum(run.report["parameters"].values())
+    row["parameters"] = learned(run.report["parameters"])
     row["train_seconds"] = run.report["train_seconds"]
     row["cases"] = run.report["test"]["facts"]
     if reference and arm != reference:
@@ -191,6 +191,12 @@ def table(world: str, arms: Mapping[str, Run], setting: Mapping[str, Any]) -> di
     "world": world, "metrics": metrics, "reference": reference, "rows": rows,
     "seeds": list(range(setting.get("seeds", 1))),
   }
+
+
+def learned(parameters: Mapping[str, int]) -> int:
+  """Numbers that were learned; for a model that counts, those it counted."""
+  trained = sum(parameters.get(name, 0) for name in ("params", "tables"))
+  return trained or sum(parameters.values())
 
 
 def _deviation(values: np.ndarray) -> float:
