@@ -430,7 +430,7 @@ def test_click_evaluation(variables, devices, candidates, batch_size):
     }
   )
   np.testing.assert_array_equal(result.case_user, grouped.group)
-  np.testing.assert_allclose(result.per_case["auc"], grouped.auc)
+  np.testing.assert_allclose(result.per_case["gauc"], grouped.auc)
   assert result.facts["rows"] == len(label)
   assert result.facts["groups_of_one_class"] == grouped.dropped
 

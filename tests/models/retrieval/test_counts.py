@@ -43,7 +43,7 @@ def learner(kind, length=3, num_items=4, **options):
     {"hist_item": Field("ids", (length,), "item"), "hist_mask": Field("mask", (length,))},
     {"item": num_items + 1},
   )
-  return counts.build(counts.Config(kind, **options), schema)
+  return counts.build(counts.Config(kind=kind, **options), schema)
 
 
 # The last event of each user is held out: it must count nowhere.
