@@ -118,9 +118,14 @@ def main() -> None:
     str(rows): {k: float(np.median([r[k] for r in found])) for k in found[0]}
     for rows, found in runs.items()
   }
-  ratio = table[str(sizes[-1])]["milliseconds"] / table[str(sizes[0])]["milliseconds"]
+  # Within a round the sizes meet the same machine; across rounds it may have been busier.
+  ratio = float(np.median([
+    last["milliseconds"] / first["milliseconds"]
+    for first, last in zip(runs[sizes[0]], runs[sizes[-1]], strict=True)
+  ]))
   # Small tables drown in the working memory of a step; the limit is about big ones.
-  memory = max(t["memory_ratio"] for r, t in table.items() if int(r) >= 10_000_000 or len(table) == 1)
+  large = [t["memory_ratio"] for r, t in table.items() if int(r) >= 10_000_000]
+  memory = max(large or [table[str(sizes[-1])]["memory_ratio"]])
   measured = [
     {"name": "flat", "passed": ratio <= RATIO_LIMIT,
      "text": f"step time of the largest over the smallest is {ratio:.2f}, limit {RATIO_LIMIT}"},
