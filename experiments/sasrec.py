@@ -2,8 +2,9 @@
 
     python -m recjax.main --config=experiments/sasrec.py --workdir=runs/sasrec
 
-Leave-one-out, full ranking over 1,682 items, seen items left out. Expected: test NDCG@10 of about 0.10
-(last-item transition table: 0.079), in under three minutes on two CPU cores.
+Leave-one-out, full ranking over 1,682 items, seen items left out. Expected: test NDCG@10 of about 0.12
+(last-item transition table: 0.079), in under three minutes on two CPU cores. Heads, learning rate and
+steps were chosen on the validation part with seed 0; GRU4Rec has the same and no search of its own.
 `:tiny` runs on made-up sequences, without any download, in under a minute; `:data=NAME` takes another
 data set. `--mode=prove` compares it with popularity, transition table, item-kNN and GRU4Rec.
 """

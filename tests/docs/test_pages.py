@@ -30,7 +30,7 @@ def test_named_experiments_resolve(page, monkeypatch):
   found = re.findall(r"--config=(experiments/[\w.]+(?::[\w=,./]+)?)", page.read_text())
   for reference in set(found):
     if not reference.startswith(example):
-      read_config_file(reference.rstrip("."))
+      assert read_config_file(reference.rstrip(".")).name
 
 
 def test_readme_has_a_row_for_every_model():
