@@ -67,9 +67,9 @@ PROOF = {
   "title": "DIN against mean pooling",
   "note": "G-COUNT has a planted truth (its Bayes AUC is the ceiling); P-SMALL is MovieLens 100K with "
   "one positive against 99 uniform negatives. DIN is the paper's form, whose weights are not "
-  "normalised; DIN softmax is that of the authors' code. On P-SMALL a first budget (learning rate "
-  "1e-3, 4 epochs, paper's form) did not show (b) on these seeds; learning rate 3e-3 and softmax were then "
-  "chosen on validation with seed 100, and every arm has the new budget.",
+  "normalised; DIN softmax is that of the authors' code. On P-SMALL a first budget (learning "
+  "rate 1e-3, 4 epochs, paper's form) did not show (b) on these seeds; learning rate 3e-3 and "
+  "softmax were then chosen on validation with seed 100, and every arm has the new budget.",
   "worlds": {
     "G-COUNT": {
       "config": "experiments/din.py:count", "seeds": 3, "metrics": ("auc", "logloss"),
