@@ -86,6 +86,12 @@ def require_cases(count: int) -> None:
     raise DataError("There are no cases to evaluate on.")
 
 
+def require_catalogue(catalogue: Catalogue | None, evaluator: str) -> None:
+  """Raises ConfigError where an evaluator that ranks items meets data without any."""
+  if catalogue is None:
+    raise ConfigError(f"Evaluator {evaluator!r} ranks items, and these data have none.")
+
+
 def compile_step(step: Callable, mesh: Mesh) -> Callable:
   """Jits (variables, batch) -> arrays so that every process holds whole outputs."""
   return jax.jit(step, out_shardings=NamedSharding(mesh, PartitionSpec()))

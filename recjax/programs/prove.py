@@ -12,8 +12,10 @@
 A world is a table: its arms run with seeds 0, 1, ... and are compared on its metrics, by paired tests
 against its reference. A run's config is the arm's, else the world's, else this very one; the settings
 of the arm and then of the world are applied to it. A claim is about means over seeds; "at_least"
-instead of "worse" compares with a number. Thresholds are part of the config, fixed before the run.
-Runs live in the workdir and are picked up again; the result is written to docs/results/NAME.json.
+or "at_most" instead of "worse" compares with a number, and "share" scales the worse side. Thresholds are
+part of the config, fixed before the run. Runs live in the workdir and are picked up again, stages in its
+folder `stages`, where arms that build on the same one share it; the result is written to
+docs/results/NAME.json.
 """
 
 import ast
@@ -57,7 +59,7 @@ def prove(config: Config, workdir: pathlib.Path | None) -> dict[str, Any]:
       _check_keys(proof["arms"][arm], _ARM_KEYS, f"config.proof.arms.{arm}")
       log.info("Proof %s: %s, %s", config.name, world, arm)
       own = arm_config(config, setting, proof["arms"][arm])
-      report = train(own, workdir / world / arm)
+      report = train(own, workdir / world / arm, workdir / "stages")
       if report["status"] != "finished":
         raise RecjaxError(f"The proof was interrupted in {world}; the same command goes on.")
       runs[world][arm] = Run(report, workdir / world / arm)
@@ -147,6 +149,8 @@ def check(claim: Mapping[str, Any], runs: Mapping[str, Mapping[str, Run]]) -> di
   better = float(side(claim["better"]).values(metric).mean())
   if "at_least" in claim:
     worse, against = float(claim["at_least"]), f"{claim['at_least']}"
+  elif "at_most" in claim:
+    worse, against = float(claim["at_most"]), f"{claim['at_most']}"
   elif str(claim["worse"]).startswith("fact:"):
     fact = claim["worse"].removeprefix("fact:")
     known: Any = side(claim["better"]).report["data"]
@@ -158,8 +162,12 @@ def check(claim: Mapping[str, Any], runs: Mapping[str, Mapping[str, Run]]) -> di
   else:
     worse = float(side(claim["worse"]).values(metric).mean())
     against = f"{claim['worse']} {worse:.4f}"
-  passed = better - worse >= margin
-  sign = f"{margin:+g} or more" if margin else "no less"
+  if "share" in claim:
+    worse, against = claim["share"] * worse, f"{claim['share']} of {against}"
+  if "at_most" in claim:
+    passed, sign = better <= worse, "no more"
+  else:
+    passed, sign = better - worse >= margin, f"{margin:+g} or more" if margin else "no less"
   text = f"{claim['name']}: {metric} of {claim['better']} {better:.4f} against {against}: {sign}"
   return {
     **claim, "world": world, "left": better, "right": worse, "difference": better - worse,

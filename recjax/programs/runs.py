@@ -6,6 +6,7 @@
     stages/NAME/    runs that this one builds on
     cases_PART.npz  value of every metric for every evaluated case
     export/         variables, config, schema and names, for serving and other programs
+    variables_of_seeds.safetensors   where several seeds were trained: of all of them
     report.json     written last: its presence means finished
 """
 
@@ -30,7 +31,7 @@ from recjax.programs.assemble import Parts
 from recjax.registry import unknown
 from recjax.serve.export import write_export
 from recjax.train import hosts
-from recjax.train.arrays import load_arrays
+from recjax.train.arrays import load_arrays, save_arrays
 from recjax.train.progress import Progress
 from recjax.train.state import TrainState
 from recjax.train.writers import Writer, read_json, write_json
@@ -91,32 +92,56 @@ def begin(config: Config, workdir: pathlib.Path) -> None:
 
 
 def run_stages(
-  config: Config, workdir: pathlib.Path, train: Callable
-) -> dict[str, dict[str, Any]]:
-  """Trains the stages in order, each in its own folder; returns their reports."""
-  reports = {}
+  config: Config, workdir: pathlib.Path, train: Callable, shared: pathlib.Path | None = None
+) -> dict[str, pathlib.Path] | None:
+  """Trains the stages in order, with the seeds of the run; their folders, or None if interrupted.
+
+  Stages live in the workdir, or in the folder `shared`, where their config is part of their name: runs
+  that build on the same stage then train it once. A stage that names a folder is a run finished before.
+  """
+  folders = {}
   for name, reference in config.stages.items():
     log.info("Stage %s: %s", name, reference)
-    reports[name] = train(read_config_file(reference), workdir / "stages" / name)
-    if reports[name]["status"] == "interrupted":
-      break
-  return reports
+    if not reference.partition(":")[0].endswith(".py"):
+      folders[name] = pathlib.Path(reference)
+      if not (folders[name] / "report.json").is_file():
+        raise ConfigError(f"Stage {name!r}: {reference} is neither a config file nor a finished run.")
+      continue
+    stage = read_config_file(reference)
+    stage = dataclasses.replace(stage, seed=config.seed, seeds=config.seeds)
+    own = workdir / "stages" / name
+    folders[name] = own if shared is None else shared / f"{name}-{fingerprint(stage)}"
+    if train(stage, folders[name], shared)["status"] == "interrupted":
+      return None
+  return folders
 
 
-def initialize(config: Config, workdir: pathlib.Path, state: TrainState) -> TrainState:
-  """The state with the variables that `config.initialize` takes from stages."""
+def initialize(
+  config: Config, folders: Mapping[str, pathlib.Path], state: TrainState
+) -> TrainState:
+  """The state with the variables that `config.initialize` takes from stages in these folders.
+
+  Seed by seed where the stage has as many seeds; else every seed starts from the stage's first.
+  """
   variables = state.variables
   for target, origin in config.initialize.items():
     stage, _, path = origin.partition(":")
     if stage not in config.stages:
       raise ConfigError(f"config.initialize[{target!r}]: " + unknown("stage", stage, config.stages))
-    source = _flat(load_arrays(workdir / "stages" / stage / "export" / "variables.safetensors"))
+    source = _flat(load_arrays(_variables_file(folders[stage], config.seeds)))
     picked = {k: v for k, v in source.items() if k == path or k.startswith(path + "/")}
     if not picked:
       raise ConfigError(f"Stage {stage!r}: " + unknown("variable", path, source))
     for name, value in picked.items():
       variables = _replace(variables, (target + name[len(path):]).split("/"), value, origin)
   return TrainState(**{**vars(state), "variables": variables})
+
+
+def _variables_file(folder: pathlib.Path, seeds: int) -> pathlib.Path:
+  """Variables of all seeds of a finished run where it has as many as asked for, else of the first."""
+  if seeds > 1 and read_run_config(folder).seeds == seeds:
+    return folder / "variables_of_seeds.safetensors"
+  return folder / "export" / "variables.safetensors"
 
 
 def _replace(tree: Mapping, path: list[str], value: np.ndarray, origin: str) -> dict:
@@ -190,6 +215,10 @@ def finish(
     "versions": versions(),
   }
   exported = first_seed(parts, variables["test"])
+  if config.seeds > 1 and parts.learner.loss is not None:
+    every = hosts.to_host(variables["test"])
+    if jax.process_index() == 0:
+      save_arrays(workdir / "variables_of_seeds.safetensors", every)
   if jax.process_index() == 0:
     write_export(
       workdir / "export", exported, to_json(config), parts.view.train.schema,
