@@ -2,47 +2,36 @@
 
     python -m recjax.main --config=experiments/ppd.py --workdir=runs/ppd
 
-Trains the text-to-image network first (`experiments/text_to_image.py`, as a stage), then the users' branch
-on it, and judges samples by the planted tastes: seen users, unseen users, and both with the history of
-another user. Expected: see docs/results.md. `:tiny` takes seconds; `:encoder=pairs` learns what tells a
-user from past pairs; `:rewards=3` has three reward functions as users, by number (`encoder=one_hot`);
-`:data=pictures` are made-up shapes, `:data=emoji` Twemoji pictures below the data root.
-`--mode=prove` compares it with the base, with SFT on winners and with plain Diffusion-DPO.
+Trains the text-to-image network first (`experiments/text_to_image.py`, as a stage), then the users'
+branch on it, and judges samples by the planted tastes: seen users, unseen users, and both with the
+history of another user. Expected: see docs/results.md. `:tiny` takes seconds; `:encoder=pairs` learns
+what tells a user from past pairs; `:rewards=3` has three reward functions as users, by number
+(`encoder=one_hot`); `:data=pictures` are made-up shapes, `:data=emoji` Twemoji pictures below the
+data root. `--mode=prove` compares it with the base, with SFT on winners and with plain Diffusion-DPO.
 """
 
-from recjax.config import experiment, parse_arg
+from recjax.config import experiment, parse_arg, read_config_file
 
-# As in `experiments/text_to_image.py`, whose network this is.
-HOSTS = {
-  "latents": {"name": "small", "width": 64, "blocks": 3, "heads": 4},
-  "pictures": {"name": "small", "width": 96, "blocks": 4, "heads": 4, "patch": 2},
-  "emoji": {"name": "small", "width": 128, "blocks": 4, "heads": 4, "patch": 2},
-}
-TINY = {"name": "small", "width": 32, "blocks": 1, "heads": 2}
-TINY_DATA = {"train_users": 24, "unseen_users": 8, "validation_users": 4, "pairs": 40}
 SUPPORT = {"tokens": "tokens", "pairs": "pairs", "one_hot": "none", "constant": "none"}
 
 
 def get_config(arg=None):
-  """The experiment; switches: tiny, data=latents|pictures|emoji, rewards=K, world=SEED, encoder=NAME."""
+  """The experiment; switches: encoder=NAME and those of text_to_image.py, which has data and host."""
   arg = parse_arg(arg, tiny=False, data="latents", rewards=0, world=0, encoder="tokens")
   encoder = "one_hot" if arg.rewards else arg.encoder
   latents = arg.data == "latents"
-  pairs = {"rewards": arg.rewards, "pairs": 20_000} if arg.rewards else {}
   switches = [f"data={arg.data}", f"rewards={arg.rewards}", f"world={arg.world}"]
+  stage = f"experiments/text_to_image.py:{','.join(['tiny'] * arg.tiny + switches)}"
+  base = read_config_file(stage)
   return experiment(
     "ppd",
-    data={
-      "name": "emoji" if arg.data == "emoji" else "tastes",
-      **({} if arg.data == "emoji" else {"generator": arg.data}),
-      "seed": arg.world, **pairs, **(TINY_DATA if arg.tiny else {}),
-    },
+    data=base.data,
     view={
       "name": "sample_pairs", "support": SUPPORT[encoder],
       "test_samples": 8 if arg.tiny else 400 if arg.rewards else 40 if latents else 8,
     },
     model={
-      "name": "ppd", "host": TINY if arg.tiny else HOSTS[arg.data], "encoder": encoder,
+      "name": "ppd", "host": base.model.host, "encoder": encoder,
       # 2 for errors summed over the 16 dimensions of a latent.
       "strength": 32.0 if latents else 1000.0,
       # Rewards are told by one token that is never missing.
@@ -64,7 +53,7 @@ def get_config(arg=None):
       "select_metric": "win",
     },
     optimizer={"learning_rate": 1e-3, "clip_norm": 1.0},
-    stages={"base": f"experiments/text_to_image.py:{','.join(['tiny'] * arg.tiny + switches)}"},
+    stages={"base": stage},
     initialize={"host": "base:params"},
     proof={},
   )

@@ -9,7 +9,6 @@ share of the noise that the network tells, over all times.
 
 from recjax.config import experiment, parse_arg
 
-# The network for each data set; experiments that build on this one name the same.
 HOSTS = {
   "latents": {"name": "small", "width": 64, "blocks": 3, "heads": 4},
   "pictures": {"name": "small", "width": 96, "blocks": 4, "heads": 4, "patch": 2},

@@ -1,7 +1,8 @@
 """A small text-to-image network: a transformer over patches that looks at prompt tokens.
 
-    x <- x + SelfAttention(m(LN(x), t));  x <- x + CrossAttention(LN(x), prompt);  x <- x + MLP(m(LN(x), t))
-    m(h, t) = h (1 + a_t) + b_t,    a_t, b_t linear in features of the log signal-to-noise ratio at t
+    x <- x + SelfAttention(m(LN(x), t));  x <- x + CrossAttention(LN(x), prompt);  x <- x +
+    MLP(m(LN(x), t)) m(h, t) = h (1 + a_t) + b_t,    a_t, b_t linear in features of the log
+    signal-to-noise ratio at t
 
 The attention to the prompt is where other branches are added (`nn.decoupled_attention`); its sites are
 called block_0, block_1 and so on. Output layers and (a, b) start at zero. After Peebles and Xie, ICCV
@@ -121,7 +122,9 @@ def build(
   if config.width % config.heads:
     raise ConfigError(f"width={config.width} is not divisible by heads={config.heads}.")
   if shape[0] % config.patch or shape[1] % config.patch:
-    raise ConfigError(f"Samples of {shape[0]} x {shape[1]} cannot be cut into patches of {config.patch}.")
+    raise ConfigError(
+      f"Samples of {shape[0]} x {shape[1]} cannot be cut into patches of {config.patch}."
+    )
   if set(text) != {"prompt"} or len(text["prompt"]) != 1:
     raise ConfigError(f"The small host reads prompts of one vector, 'prompt', not {dict(text)}.")
   schedule = SCHEDULES[config.schedule]()

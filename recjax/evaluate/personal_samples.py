@@ -1,7 +1,7 @@
 """Evaluator: samples generated for users, judged by those users, against the same network without them.
 
-Every case generates from one starting noise: without the user, with the user, with the user at a part of
-the scale, and with another user's history instead. The judge belongs to the data.
+Every case generates from one starting noise: without the user, with the user, with the user at a part
+of the scale, and with another user's history instead. The judge belongs to the data.
 """
 
 import dataclasses
@@ -67,7 +67,9 @@ def build(
     DataError: no cases.
   """
   if not isinstance(cases, SampleCases):
-    raise ConfigError("Evaluator 'personal_samples' needs a view whose cases have a judge: sample_pairs.")
+    raise ConfigError(
+      "Evaluator 'personal_samples' needs a view whose cases have a judge, such as 'sample_pairs'."
+    )
   require(predict, ("encode_user", "generate"), "personal_samples")
   require_cases(cases.rows.count)
   count = cases.rows.count

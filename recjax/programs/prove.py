@@ -11,10 +11,10 @@
 
 A world is a table: its arms run with seeds 0, 1, ... and are compared on its metrics, by paired tests
 against its reference. A run's config is the arm's, else the world's, else this very one; the settings
-of the arm and then of the world are applied to it. A claim is about means over seeds; "at_least"
-or "at_most" instead of "worse" compares with a number, and "share" scales the worse side. Thresholds are
-part of the config, fixed before the run. Runs live in the workdir and are picked up again, stages in its
-folder `stages`, where arms that build on the same one share it; the result is written to
+of the arm and then of the world are applied to it. A claim is about means over seeds; "at_least" or
+"at_most" instead of "worse" compares with a number, and "share" scales the worse side. Thresholds are
+part of the config, fixed before the run. Runs live in the workdir and are picked up again, stages in
+its folder `stages`, where arms that build on the same one share it; the result is written to
 docs/results/NAME.json.
 """
 

@@ -68,8 +68,8 @@ def plant_users(config: People, rng: np.random.Generator) -> Users:
   """Users with tastes uniform on the sphere, or one for each reward; ConfigError if that cannot be."""
   if not 0 <= config.only_reward <= config.rewards <= TASTES:
     raise ConfigError(
-      f"config.data: of {config.rewards} rewards number {config.only_reward} cannot be taken alone; there "
-      f"are at most {TASTES}."
+      f"config.data: of {config.rewards} rewards number {config.only_reward} cannot be taken alone; "
+      f"there are at most {TASTES}."
     )
   if config.pairs < 3 * config.chunk:
     raise ConfigError(
@@ -98,7 +98,7 @@ def plant_users(config: People, rng: np.random.Generator) -> Users:
 def pairs_within(
   rng: np.random.Generator, prompt: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """`count` pairs of different samples of one prompt, from prompts [N] of samples; two indices [count]."""
+  """Two indices [count] of different samples of one prompt each, from the prompts [N] of samples."""
   order = np.argsort(prompt, kind="stable")
   size = np.bincount(prompt)
   begin = np.cumsum(size) - size

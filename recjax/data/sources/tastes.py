@@ -1,11 +1,11 @@
 """Comparisons by users with planted tastes, made from a seed without any network.
 
- - `latents`: x = mean of the prompt + A z + noise, with z normal and A orthonormal; 4 tokens of 4 numbers
-   each. What users like is a direction of z.
- - `pictures`: a shape that the prompt names, of any colour, size and place, on white. What users like is a
-   direction of warmth, greenness, ink and contrast.
-Users are drawn from the sphere; with `rewards` there are that many users instead, with orthonormal tastes,
-who all judge the same pairs.
+ - `latents`: x = mean of the prompt + A z + noise, with z normal and A orthonormal; 4 tokens of 4
+   numbers each. What users like is a direction of z.
+ - `pictures`: a shape that the prompt names, of any colour, size and place, on white. What users like
+   is a direction of warmth, greenness, ink and contrast.
+Users are drawn from the sphere; with `rewards` there are that many users instead, with orthonormal
+tastes, who all judge the same pairs.
 """
 
 import dataclasses

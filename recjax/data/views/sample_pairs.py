@@ -1,7 +1,8 @@
 """The view for personal preferences between samples: pairs, with other comparisons of the same user.
 
 A training row is a comparison and a chunk of past comparisons by the same user that does not hold it.
-The last chunk of every user is kept for evaluation: it tells who the user is when samples are generated.
+The last chunk of every user is kept for evaluation: it tells who the user is when samples are
+generated.
 """
 
 import dataclasses

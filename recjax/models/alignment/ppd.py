@@ -1,5 +1,5 @@
-"""Personalized Preference Fine-tuning of Diffusion Models. Dang, Singh, Zhou, Ermon and Song, CVPR 2025,
-arXiv 2501.06655.
+"""Personalized Preference Fine-tuning of Diffusion Models. Dang, Singh, Zhou, Ermon and Song,
+CVPR 2025, arXiv 2501.06655.
 
     Z' = softmax(Q K^T / sqrt(d)) V + scale softmax(Q K'^T / sqrt(d)) V',   K' = u W_k, V' = u W_v
     m_w = mean (e - e_theta(x_t, c, u, t))^2 on the winner of a pair, m_l on the loser,
@@ -15,12 +15,12 @@ the text-to-image network stays as it is, is its own reference without u, and li
 tokens, which makes the loss plain Diffusion-DPO; both are baselines of the paper.
 
 Where we depart from the paper, and why:
-- The paper's text was not available to us in full; equations are those of its abstract, of IP-Adapter and
-  of Diffusion-DPO. Strength, drop-out rates and initial values are ours.
+- The paper's text was not available to us in full; equations are those of its abstract, of IP-Adapter
+  and of Diffusion-DPO. Strength, drop-out rates and initial values are ours.
 - A user who is dropped becomes a learned null user (null="learned"), or has no tokens (null="zero"), as
   published. With bias-free maps and a frozen network the latter has loss ln 2 and no gradient: it only
   makes the step smaller. Single tokens are dropped by mask, since a zero token still takes its share.
-- W_v starts at zero, so the first step sees the untouched network, and W_k from its second step on moves.
+- W_v starts at zero, so the first step sees the untouched network; W_k moves from the second step on.
 - The host's variables are stored with the run's, not as a reference to a file.
 - `shift` in the metrics, the squared norm of what the user changes in the predicted noise relative to
   the prediction itself, stands for the norm of the branch within the network, which hosts do not show.
