@@ -11,8 +11,8 @@ from recjax.config import experiment, parse_arg
 
 HOSTS = {
   "latents": {"name": "small", "width": 64, "blocks": 3, "heads": 4},
-  "pictures": {"name": "small", "width": 96, "blocks": 4, "heads": 4, "patch": 2},
-  "emoji": {"name": "small", "width": 128, "blocks": 4, "heads": 4, "patch": 2},
+  "pictures": {"name": "small", "width": 96, "blocks": 3, "heads": 4, "patch": 4},
+  "emoji": {"name": "small", "width": 128, "blocks": 4, "heads": 4, "patch": 4},
 }
 TINY = {"name": "small", "width": 32, "blocks": 1, "heads": 2}
 TINY_DATA = {"train_users": 24, "unseen_users": 8, "validation_users": 4, "pairs": 40}
@@ -34,7 +34,7 @@ def get_config(arg=None):
     evaluate={"denoising": {}},
     train={
       "batch_size": 256 if arg.data == "latents" else 64,
-      "steps": 300 if arg.tiny else {"latents": 2000, "pictures": 3000, "emoji": 6000}[arg.data],
+      "steps": 300 if arg.tiny else {"latents": 2000, "pictures": 2000, "emoji": 5000}[arg.data],
       "log_every": 100,
       "evaluate_every": 0,
       "select_metric": "explained",

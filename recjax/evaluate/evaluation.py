@@ -29,6 +29,7 @@ class Evaluation(NamedTuple):
     lists: int32 [n, k] recommended items, best first, 0 where a list is short; None where the
       evaluator makes no lists.
     facts: counts that qualify the values, such as users left out.
+    pictures: images uint8 [H, W, 3] to look at, by name.
   """
 
   values: dict[str, float]
@@ -36,6 +37,7 @@ class Evaluation(NamedTuple):
   case_user: np.ndarray
   lists: np.ndarray | None
   facts: dict[str, Any]
+  pictures: Mapping[str, np.ndarray] = {}
 
 
 class Catalogue(NamedTuple):

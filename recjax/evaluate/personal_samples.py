@@ -1,7 +1,8 @@
 """Evaluator: samples generated for users, judged by those users, against the same network without them.
 
-Every case generates from one starting noise: without the user, with the user, with the user at a part
-of the scale, and with another user's history instead. The judge belongs to the data.
+Every case generates from one starting noise, the same for all users: without the user, with the user,
+with the user at a part of the scale, and with another user's history instead. The judge belongs to the
+data.
 """
 
 import dataclasses
@@ -25,6 +26,9 @@ from recjax.evaluate.evaluation import (
   require_cases,
   run_batches,
 )
+from recjax.evaluate.pictures import grid
+
+_SHOWN = 12  # samples of a user in a picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Config:
   user_scale: float = 1.0  # guidance from the prompt to prompt and user
   part: float = 0.5  # of the branch's scale, for the values of `part`
   mixtures: int = 0  # steps of a walk from each user to the next one; 0 = none, else at least 2
+  pictures: int = 0  # users of each group to show in a grid, for samples that are pictures
   batch_size: int = 1024  # cases generated at once
   seed: int = 0  # of the starting noises
 
@@ -55,12 +60,14 @@ def build(
   """Prepares the evaluation; the returned run(variables) compiles once.
 
   Values: win (share of cases in which the judge likes the user's sample better than the one without the
-  user; ties count one half), gain (of mean reward) and reward, all of them also for each group
-  (win_GROUP); base_reward; off_style and base_off_style; win_part, gain_part (part of the scale); other
-  users' histories, win_other and gain_other, also by group. With mixtures, mixed_first_I and
-  mixed_second_I are mean rewards by the first and second user of a walk at its step I, and
-  mixed_first_order, mixed_second_order their rank correlation with the steps. A case of the result is
-  a case; paired tests average those of a user.
+  user; ties count one half), gain (of mean reward) and reward; base_reward; off_style and
+  base_off_style; win_part, gain_part (part of the scale) and gain_beyond_part; with other users'
+  histories win_other and gain_other. Where there are several groups also NAME_GROUP for win, gain,
+  reward, win_other and gain_other. With mixtures, mixed_first_I and mixed_second_I are mean rewards by
+  the first and second user of a walk at its step I, and mixed_first_order, mixed_second_order their
+  rank correlation with the steps. A case of the result is a case; paired tests average those of a user.
+  With pictures, `samples` shows the base in the first row and then a user a row, with the same prompts
+  and noises, and `mixed` a walk a row.
 
   Raises:
     ConfigError: the model has no `encode_user` or `generate`, or the cases no judge.
@@ -71,6 +78,8 @@ def build(
       "Evaluator 'personal_samples' needs a view whose cases have a judge, such as 'sample_pairs'."
     )
   require(predict, ("encode_user", "generate"), "personal_samples")
+  if config.pictures and cases.shape[-1] != 3:
+    raise ConfigError(f"Samples of shape {cases.shape} are no pictures: set pictures=0.")
   require_cases(cases.rows.count)
   count = cases.rows.count
   batch_size = fit_batch_size(config.batch_size, count, mesh)
@@ -79,7 +88,7 @@ def build(
 
   def step(variables, batch):
     key = jax.random.key(config.seed)
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch["index"])
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch["repeat"])
     noise = jax.vmap(lambda k: jax.random.normal(k, cases.shape))(keys)
     rows = batch["rows"]
     how = {"text_scale": config.text_scale, "steps": config.steps, "user_scale": config.user_scale}
@@ -100,7 +109,8 @@ def build(
   def feed():
     for index, valid in batches(count, batch_size):
       rows = lambda i: cases.rows.gather(np, cases.rows.columns, i)
-      yield {"rows": rows(index), "other": rows(other[index]), "index": index}, valid
+      batch = {"rows": rows(index), "other": rows(other[index]), "repeat": cases.repeat[index]}
+      yield batch, valid
 
   def run(variables) -> Evaluation:
     found = run_batches(step, variables, feed(), mesh)
@@ -113,6 +123,7 @@ def build(
       "base_reward": base["reward"],
       "win_part": wins(part["reward"], base["reward"]),
       "gain_part": part["reward"] - base["reward"],
+      "gain_beyond_part": user["reward"] - part["reward"],
       "win_other": wins(others["reward"], base["reward"]),
       "gain_other": others["reward"] - base["reward"],
     }
@@ -125,9 +136,25 @@ def build(
     if config.mixtures:
       values |= walk(cases, found["mixed"], cases.user, cases.user[other])
     facts = {"cases": count, "users": len(np.unique(cases.user))}
-    return Evaluation(values, per_case, cases.user, None, facts)
+    shown = grids(cases, found, config.pictures) if config.pictures else {}
+    return Evaluation(values, per_case, cases.user, None, facts, shown)
 
   return run
+
+
+def grids(
+  cases: SampleCases, found: Mapping[str, np.ndarray], users: int
+) -> dict[str, np.ndarray]:
+  """Images of the base and the first users of each group, and of the first users' walks."""
+  repeats = int(cases.repeat.max()) + 1
+  by_user = lambda name: found[name].reshape(-1, repeats, *found[name].shape[1:])
+  group = cases.group[::repeats]
+  chosen = np.concatenate([np.flatnonzero(group == g)[:users] for g in np.unique(group)])
+  rows = np.concatenate([by_user("base")[:1], by_user("user")[chosen]])
+  images = {"samples": grid(rows[:, :_SHOWN])}
+  if "mixed" in found:
+    images["mixed"] = grid(by_user("mixed")[chosen, 0])
+  return images
 
 
 def wins(reward: np.ndarray, against: np.ndarray) -> np.ndarray:

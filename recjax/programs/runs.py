@@ -5,6 +5,7 @@
     checkpoints/    latest states; best/ the variables of the best validation
     stages/NAME/    runs that this one builds on
     cases_PART.npz  value of every metric for every evaluated case
+    NAME_PART.png   pictures, where an evaluator makes some
     export/         variables, config, schema and names, for serving and other programs
     variables_of_seeds.safetensors   where several seeds were trained: of all of them
     report.json     written last: its presence means finished
@@ -27,6 +28,7 @@ import recjax
 from recjax.config import Config, essential, fingerprint, read_config_file, resolve, to_json
 from recjax.errors import ConfigError, RecjaxError
 from recjax.evaluate.evaluation import Evaluation
+from recjax.evaluate.pictures import write_png
 from recjax.programs.assemble import Parts
 from recjax.registry import unknown
 from recjax.serve.export import write_export
@@ -197,6 +199,8 @@ def finish(
     parts_of_report[part] = summary(evaluations)
     if jax.process_index() == 0:
       save_cases(workdir / f"cases_{part}.npz", evaluations)
+      for name, image in pictures_of(evaluations).items():
+        write_png(workdir / f"{name}_{part}.png", image)
   report = {
     "status": "finished",
     "name": config.name,
@@ -277,6 +281,11 @@ def save_cases(path: pathlib.Path, evaluations: list[dict[str, Evaluation]]) -> 
   partial = path.with_name(f".{path.stem}.partial.npz")
   np.savez(partial, **arrays)
   partial.replace(path)
+
+
+def pictures_of(evaluations: list[dict[str, Evaluation]]) -> dict[str, np.ndarray]:
+  """Images that the evaluators of the first seed made, by name."""
+  return {name: image for e in evaluations[0].values() for name, image in e.pictures.items()}
 
 
 def count_variables(variables: Mapping[str, Any], seeds: int) -> dict[str, int]:

@@ -55,6 +55,7 @@ class SampleCases(NamedTuple):
     rows: what the model may see.
     user: int32 [n] user of each case; every user has equally many cases in a row.
     prompt: int32 [n].
+    repeat: int32 [n] number of the case among those of its user; equal ones have the same prompt.
     group: int32 [n] number of each case's group in `groups`.
     groups: names of groups of users.
     judge: (samples [m, H, W, C], user [m], prompt [m]) -> values [m] by name, "reward" among them.
@@ -64,6 +65,7 @@ class SampleCases(NamedTuple):
   rows: Rows
   user: np.ndarray
   prompt: np.ndarray
+  repeat: np.ndarray
   group: np.ndarray
   groups: tuple[str, ...]
   judge: Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, np.ndarray]]

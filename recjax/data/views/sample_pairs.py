@@ -150,9 +150,10 @@ def _cases(config, data, kept, groups, samples) -> SampleCases:
   """`samples` cases of every user of the groups, whose prompts take turns."""
   user = np.concatenate([np.repeat(members, samples) for members in groups.values()]).astype(np.int32)
   group = np.repeat(np.arange(len(groups)), [samples * len(m) for m in groups.values()])
-  prompt = np.arange(len(user)) % len(next(iter(data.prompts.values())))
+  repeat = (np.arange(len(user)) % samples).astype(np.int32)
+  prompt = repeat % len(next(iter(data.prompts.values())))
   rows = _rows(config, data, chunk=kept[user], user=user, prompt=prompt)
   return SampleCases(
-    rows, user, prompt.astype(np.int32), group.astype(np.int32), tuple(groups), data.judge,
+    rows, user, prompt, repeat, group.astype(np.int32), tuple(groups), data.judge,
     data.samples.shape[1:],
   )
