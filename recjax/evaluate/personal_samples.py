@@ -83,8 +83,7 @@ def build(
   require_cases(cases.rows.count)
   count = cases.rows.count
   batch_size = fit_batch_size(config.batch_size, count, mesh)
-  # As many cases further is another user, with cases dealt out evenly.
-  other = np.roll(np.arange(count), -int(np.bincount(cases.user).max()))
+  other = strangers(cases.repeat)
 
   def step(variables, batch):
     key = jax.random.key(config.seed)
@@ -140,6 +139,17 @@ def build(
     return Evaluation(values, per_case, cases.user, None, facts, shown)
 
   return run
+
+
+def strangers(repeat: np.ndarray) -> np.ndarray:
+  """For each case [n] one of another user with the same prompt: of the next user, then the one after.
+
+  A user thus meets many others, so that how alike two users happen to be averages out.
+  """
+  repeats = int(repeat.max()) + 1
+  users = len(repeat) // repeats
+  further = 1 + repeat % max(users - 1, 1)
+  return (np.arange(len(repeat)) // repeats + further) % users * repeats + repeat
 
 
 def grids(

@@ -67,14 +67,14 @@ def test_values_by_hand(run):
   assert value["gain_beyond_part"] == pytest.approx(value["gain"] / 2, abs=1e-5)
   assert value["gain_seen"] == pytest.approx(2, abs=1e-5) and value["win_seen"] == 1
   assert value["gain_unseen"] == pytest.approx(-0.5, abs=1e-5) and value["win_unseen"] == 0.5
-  # The next user instead: 2, 3, 4, 5, and 1 after the last.
-  assert value["gain_other"] == pytest.approx((2 + 3 + 4 + 5 - 1) / 5, abs=1e-5)
-  assert value["gain_other_unseen"] == pytest.approx((5 - 1) / 2, abs=1e-5)
+  # Another user instead: 2, 3, 4, 5, and 1 after the last; in the second case 3, 4, 5, 1 and 2.
+  assert value["gain_other"] == pytest.approx((2 + 3 + 4 + 5 - 1 + 3 + 4 + 5 + 1 - 2) / 10, abs=1e-5)
+  assert value["gain_other_unseen"] == pytest.approx((5 - 1 + 1 - 2) / 4, abs=1e-5)
   assert value["off_style"] == value["base_off_style"] == 7
   assert value["reward"] == pytest.approx(value["base_reward"] + value["gain"], abs=1e-5)
-  # From each user to the next: for the first of both 1, 2, 3, 4, -5 become 2, 3, 4, 5, -1.
+  # From each user to the other, in the eyes of the first.
   step = [value[f"mixed_first_{i}"] - value["base_reward"] for i in range(3)]
-  np.testing.assert_allclose(step, [1, 1.8, 2.6], atol=1e-5)
+  np.testing.assert_allclose(step, [1, 1.7, 2.4], atol=1e-5)
   assert value["mixed_first_order"] == pytest.approx(1)
   np.testing.assert_array_equal(found.case_user, np.repeat([1, 2, 3, 4, 5], 2))
   np.testing.assert_array_equal(found.per_case["win"], np.repeat([1, 1, 1, 1, 0], 2))

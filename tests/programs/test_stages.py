@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_named(names, sentence, tmp_path):
 
 
 def test_runs_share_their_stages_seed_by_seed(tmp_path):
-  """Two runs find one stage of two seeds; each seed starts from its own, a run of one from the first."""
+  """Two runs find one stage of two seeds; each seed starts from its own, one seed from the first."""
   config = config_file(tmp_path, {"tables/item": "first:tables/item"})
   config = dataclasses.replace(config, seeds=2)
   shared = tmp_path / "stages"
