@@ -177,14 +177,13 @@ def test_places_of_tokens_matter_where_they_are_told(plain):
   assert np.abs(extra(tokens) - extra(tokens[:, ::-1])[:, ::-1]).max() > 1e-3
 
 
-def test_swapping_a_pair_mirrors_its_loss(plain, slopes):
-  variables, batch = stirred(plain[1]), {n: x[:1] for n, x in a_batch().items()}
+def test_swapping_pairs_mirrors_them(plain, slopes):
+  variables, batch = stirred(plain[1]), a_batch()
   swapped = {**batch, "winner": batch["loser"], "loser": batch["winner"]}
   one, other = (slopes(variables, b)[0] for b in (batch, swapped))
-  h = -np.log(np.expm1(float(one.loss)))  # softplus(-h) = loss
-  assert float(other.loss) == pytest.approx(np.logaddexp(0, h), rel=1e-4)
-  assert float(one.loss + other.loss) >= 2 * np.log(2)
-  assert one.metrics["accuracy"][0] + other.metrics["accuracy"][0] == 1
+  assert float(one.loss) != float(other.loss)
+  assert float(one.loss + other.loss) >= 2 * np.log(2) * ROWS
+  assert one.metrics["accuracy"][0] + other.metrics["accuracy"][0] == ROWS
   np.testing.assert_allclose(
     one.metrics["winner_margin"][0], other.metrics["loser_margin"][0], rtol=1e-4
   )
@@ -225,7 +224,10 @@ def test_ten_steps_leave_the_host_alone():
     mesh=toys.Mesh(data=8),
   )
   made = Updater(learner, setting, schema(), make_mesh(setting.mesh), 10)
-  first = state = jax.jit(made.create)(np.uint32(0))
+  first = jax.device_get(jax.jit(made.create)(np.uint32(0)))
+  # A host that predicts nothing yet would hide the branch.
+  host = shaken(first.variables["host"], 0.1)
+  first = state = dataclasses.replace(first, variables={**first.variables, "host": host})
   step = jax.jit(made.update)
   for number in range(10):
     state = step(state, a_batch(seed=number))
