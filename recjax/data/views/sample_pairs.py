@@ -6,6 +6,8 @@ generated.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -38,10 +40,11 @@ class Config:
 
 
 def build(config: Config, data: PreferenceTable, split: None) -> View:
-  """Rows of winner, loser [B, H, W, C], user_id, text_NAME and, by `support`,
+  """Rows of winner, loser [B, H, W, C], user_id, text_NAME and what tells the user.
 
-  user_token [B, L, D] and user_mask [B, L], or support_winner, support_loser [B, n, H, W, C],
-  support_text_NAME [B, n, ...] and user_mask [B, n]. Cases have the same without winner and loser.
+  That is user_token [B, L, D] and user_mask [B, L], or support_winner, support_loser
+  [B, n, H, W, C], support_text_NAME [B, n, ...] and user_mask [B, n], or nothing. Cases have the same
+  without winner and loser.
   """
   del split
   if not isinstance(data, PreferenceTable):
@@ -146,7 +149,9 @@ def _rows(
   return Rows(len(chunk), columns, gather, Schema(fields, data.vocabularies))
 
 
-def _cases(config, data, kept, groups, samples) -> SampleCases:
+def _cases(
+  config: Config, data: PreferenceTable, kept: np.ndarray, groups: Mapping[str, Any], samples: int
+) -> SampleCases:
   """`samples` cases of every user of the groups, whose prompts take turns."""
   user = np.concatenate([np.repeat(members, samples) for members in groups.values()]).astype(np.int32)
   group = np.repeat(np.arange(len(groups)), [samples * len(m) for m in groups.values()])
