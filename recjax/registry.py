@@ -19,6 +19,7 @@ MODULES = {
     "gru4rec": "recjax.models.retrieval.gru4rec",
     "counts": "recjax.models.retrieval.counts",
     "din": "recjax.models.ranking.din",
+    "diffumin": "recjax.models.ranking.diffumin",
   },
   "source": {
     "movielens_100k": "recjax.data.sources.movielens",

@@ -4,6 +4,8 @@ Click tables: rows of a history, a target and a click whose probability is known
  - `count`: clicks grow with the number of behaviours in the target's category (G-COUNT).
  - `recency`: the same, recent behaviours counting more (G-RECENCY).
  - `long`: as `count` with 100 behaviours and more noise, so that a short window is not enough.
+ - `multi`: items have three categories, one of each kind; clicks grow with the number of kinds in
+   which the target's category is frequent among 100 behaviours (G-MULTI).
 Sequences, as an event log:
  - `markov`: users walk along a fixed item-to-item chain, so that the last item tells the next.
 """
@@ -26,22 +28,23 @@ from recjax.registry import unknown
 class Config(Common):
   """Keys of `config.data` for planted data; 0 and -1 stand for the generator's own setting."""
 
-  # "markov" (an event log), or "count", "recency", "long" (click tables).
+  # "markov" (an event log), or "count", "recency", "long", "multi" (click tables).
   generator: str = "markov"
   seed: int = 0
-  # Items; categories are dealt out to them in turn. 0: 120 for markov, 2048 for click tables.
+  # Items; categories are dealt out to them in turn. 0: 120 for markov, 2048 for click tables; multi
+  # has one item for each combination of categories.
   num_items: int = 0
-  # Categories of the items. 0: 8 for markov, 64 for click tables.
+  # Categories of the items. 0: 8 for markov, 64 for click tables, 16 of each kind for multi.
   num_categories: int = 0
   # markov: users, and events of each, drawn evenly between the two.
   num_users: int = 300
   shortest: int = 8
   longest: int = 30
   # Share of history that is noise: steps off the chain (markov, .2), behaviours outside the user's
-  # interests (count .2, recency .1, long .3). -1: the value given here.
+  # interests (count .2, recency .1, long .3, multi .5). -1: the value given here.
   noise: float = -1.0
   # Click tables: rows of each part, length of history and interests of a user. 0: 20 behaviours
-  # and 4 interests, for long 100 and 6.
+  # and 4 interests, for long 100 and 6; multi has 100 and one interest of each kind.
   num_train: int = 40_000
   num_validation: int = 10_000
   num_test: int = 10_000
@@ -65,10 +68,16 @@ def _recency_logit(hits: np.ndarray) -> np.ndarray:
   return 3.0 * (hits @ 0.7**age - 0.5)
 
 
+def _multi_logit(hits: np.ndarray) -> np.ndarray:
+  return 1.2 * (hits.mean(1) >= 0.1).sum(1) - 1.5
+
+
+KINDS = 3  # of categories that every item of `multi` has
 SETTINGS = {
   "count": _Setting(20, 4, 0.2, _count_logit),
   "recency": _Setting(20, 4, 0.1, _recency_logit),
   "long": _Setting(100, 6, 0.3, _count_logit),
+  "multi": _Setting(100, KINDS, 0.5, _multi_logit),
 }
 ROWS = 4096
 LICENCE = "made up by a program, free of rights"
@@ -78,7 +87,8 @@ def click_table(config: Config) -> ClickTable:
   """The click table that `config.generator` names; every row is a user of its own.
 
   The Bayes AUC of the default settings, which no model can be expected to beat, is about .883
-  (count), .890 (recency) and .911 (long). Raises ConfigError for settings that cannot work.
+  (count), .890 (recency), .911 (long) and .735 (multi). Raises ConfigError for settings that cannot
+  work.
   """
   if config.generator not in SETTINGS:
     raise ConfigError(unknown("click table generator", config.generator, SETTINGS))
@@ -88,9 +98,18 @@ def click_table(config: Config) -> ClickTable:
     interests=config.interests or setting.interests,
     noise=setting.noise if config.noise < 0 else config.noise,
   )
-  num_items = config.num_items or 2048
-  num_categories = config.num_categories or 64
-  if num_items % num_categories or setting.interests > num_categories:
+  multi = config.generator == "multi"
+  num_categories = config.num_categories or (KINDS * 16 if multi else 64)
+  num_items = config.num_items or ((num_categories // KINDS) ** KINDS if multi else 2048)
+  if multi:
+    values = num_categories // KINDS
+    if (KINDS * values, values**KINDS, KINDS) != (num_categories, num_items, setting.interests):
+      raise ConfigError(
+        f"config.data: multi has {KINDS} kinds of categories, an item for each combination and one "
+        f"interest of each kind, but was given {num_categories} categories, {num_items} items and "
+        f"{setting.interests} interests."
+      )
+  elif num_items % num_categories or setting.interests > num_categories:
     raise ConfigError(
       f"config.data: {num_items} items cannot be dealt evenly to {num_categories} categories of "
       f"which a user likes {setting.interests}."
@@ -99,8 +118,9 @@ def click_table(config: Config) -> ClickTable:
   parts, start = {}, 1
   for number, (part, rows) in enumerate(sizes.items()):
     rng = np.random.default_rng([config.seed, number])
+    clicks = _clicks_of_kinds if multi else _clicks
     made = [
-      _clicks(rng, min(ROWS, rows - at), num_items, num_categories, setting)
+      clicks(rng, min(ROWS, rows - at), num_items, num_categories, setting)
       for at in range(0, max(rows, 1), ROWS)
     ]
     columns = {name: np.concatenate([chunk[name] for chunk in made]) for name in made[0]}
@@ -156,6 +176,37 @@ def _clicks(
     "hist_mask": np.ones((rows, length), np.bool_),
     "target_item": items(target),
     "target_cat": (target + 1).astype(np.int32),
+    "label": (rng.random(rows) < bayes).astype(np.float32),
+    "bayes": bayes.astype(np.float32),
+  }
+
+
+def _clicks_of_kinds(
+  rng: np.random.Generator, rows: int, num_items: int, num_categories: int, setting: _Setting
+) -> dict[str, np.ndarray]:
+  """Rows of `multi`; columns of categories are [rows, L, 3] and [rows, 3], numbered kind by kind.
+
+  A behaviour that is no noise has the user's liked category of one kind and any of the others; a
+  target has the liked one of each kind with probability one half.
+  """
+  del num_items
+  length, _, noise, logit = setting
+  values = num_categories // KINDS
+  liked = rng.integers(values, size=(rows, KINDS))
+  history = rng.integers(values, size=(rows, length, KINDS))
+  aspect = np.where(rng.random((rows, length)) < noise, KINDS, rng.integers(KINDS, size=(rows, length)))
+  history = np.where(aspect[:, :, None] == np.arange(KINDS), liked[:, None], history)
+  anywhere = rng.integers(values, size=(rows, KINDS))
+  target = np.where(rng.random((rows, KINDS)) < 0.5, liked, anywhere)
+  bayes = 1.0 / (1.0 + np.exp(-logit((history == target[:, None]).astype(np.float64))))
+  item = lambda category: (category @ values ** np.arange(KINDS) + 1).astype(np.int32)
+  number = lambda category: (category + values * np.arange(KINDS) + 1).astype(np.int32)
+  return {
+    "hist_item": item(history),
+    "hist_cat": number(history),
+    "hist_mask": np.ones((rows, length), np.bool_),
+    "target_item": item(target),
+    "target_cat": number(target),
     "label": (rng.random(rows) < bayes).astype(np.float32),
     "bayes": bayes.astype(np.float32),
   }
