@@ -31,6 +31,7 @@ MODULES = {
   "view": {
     "next_item": "recjax.data.views.next_item",
     "ctr": "recjax.data.views.ctr",
+    "exposures": "recjax.data.views.exposures",
     "table": "recjax.data.views.table",
   },
   "evaluator": {

@@ -1,4 +1,4 @@
-"""Attention over histories whose padding may be anywhere, and between lists of vectors."""
+"""Self-attention over histories whose padding may be anywhere."""
 
 import flax.linen as nn
 import jax
@@ -45,36 +45,3 @@ class CausalSelfAttention(nn.Module):
     weights = nn.Dropout(self.dropout, deterministic=not train)(weights).astype(v.dtype)
     mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(batch, length, width)
     return nn.Dense(width, name="output")(mixed)
-
-
-class Attention(nn.Module):
-  """Multi-head scaled dot-product attention between any two lists of vectors, without biases.
-
-  `heads` must divide the width. Weights are computed in float32.
-  """
-
-  heads: int
-
-  @nn.compact
-  def __call__(
-    self, queries: jax.Array, values: jax.Array, mask: jax.Array | None = None
-  ) -> jax.Array:
-    """Attends from queries [B, Q, D] to values [B, N, D], those where mask [B, N] if given.
-
-    Returns [B, Q, D]; exactly zero where the mask is empty.
-    """
-    batch, count, width = queries.shape
-
-    def split(name, inputs):
-      projected = nn.Dense(width, use_bias=False, name=name)(inputs)
-      return projected.reshape(batch, inputs.shape[1], self.heads, -1)
-
-    q, k, v = split("query", queries), split("key", values), split("value", values)
-    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32)
-    scores = scores * (width // self.heads) ** -0.5
-    if mask is None:
-      weights = jax.nn.softmax(scores, axis=-1)
-    else:
-      weights = masked_softmax(scores, jnp.broadcast_to(mask[:, None, None, :], scores.shape))
-    mixed = jnp.einsum("bhqk,bkhd->bqhd", weights.astype(v.dtype), v)
-    return nn.Dense(width, use_bias=False, name="output")(mixed.reshape(batch, count, width))

@@ -4,13 +4,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from recjax.nn.attention import Attention
+from recjax.nn.decoupled_attention import attend
 
 
 class TransformerBlock(nn.Module):
   """x <- LN(x + attention(x, others)), [x <- LN(x + condition),] x <- LN(x + FFN(x)).
 
-  Norms come after the sums (epsilon 1e-6); the feed-forward part is Dense(factor D) relu Dense(D).
+  Norms come after the sums (epsilon 1e-6), attention has no biases, and the feed-forward part is
+  Dense(factor D) relu Dense(D).
   """
 
   heads: int
@@ -27,7 +28,9 @@ class TransformerBlock(nn.Module):
     """x [B, Q, D] attends to others [B, N, D] where mask [B, N]; condition is [B, 1, D]."""
     width = x.shape[-1]
     norm = lambda name, values: nn.LayerNorm(epsilon=1e-6, name=name)(values)
-    x = norm("norm_attention", x + Attention(self.heads, name="attention")(x, others, mask))
+    plain = lambda name, values: nn.Dense(width, use_bias=False, name=name)(values)
+    query, key, value = plain("query", x), plain("key", others), plain("value", others)
+    x = norm("norm_attention", x + plain("mix", attend(query, key, value, self.heads, mask)))
     if condition is not None:
       x = norm("norm_condition", x + condition)
     hidden = jax.nn.relu(nn.Dense(self.factor * width, name="hidden")(x))

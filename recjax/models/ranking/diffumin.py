@@ -105,6 +105,7 @@ class Config:
   contrast_weight: float = 0.001  # lambda_2; 0 leaves the calibrator out
   temperature: float = 0.05  # tau of the contrast
   # Short-term part and tower.
+  r_times_v: bool = True  # give the tower the product of each interest and the candidate [False]
   recent: int = 20  # k, newest behaviours of the short-term part
   short_layers: int = 2
   hidden: tuple[int, ...] = (64, 32)  # hidden widths of the tower [1024, 512, 256]
@@ -183,6 +184,8 @@ class DiffuMIN(nn.Module):
     short = self._short(history, mask, candidates)
     flat = lambda x: x.reshape(rows, several, -1)
     features = [candidates, projected, flat(interests), short]
+    if config.r_times_v:
+      features.append(flat(interests * candidates[:, :, None]))
     if config.generator != "none":
       features.append(flat(generated))
     tower = CTRTower(config.hidden, config.activation, config.norm, config.dropout, name="tower")
