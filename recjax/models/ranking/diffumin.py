@@ -161,7 +161,7 @@ class DiffuMIN(nn.Module):
     rows, several, width = candidates.shape
     shape = (rows, several, config.channels, width)
 
-    projected = nn.Dense(config.channels * width, name="channels")(candidates)
+    projected = nn.Dense(config.channels * width, kernel_init=weighings, name="channels")(candidates)
     channels = _channels(projected.reshape(shape), config.orthogonal)
     relevance = jnp.einsum("bld,bckd->bclk", history, channels)
     shares = route_and_filter(
@@ -303,6 +303,16 @@ def contrast(left, right, valid, temperature):
   """InfoNCE of each channel over the rows: losses and hits [N, K], for [N, K, D] and valid [N, K]."""
   each = jax.vmap(info_nce, in_axes=(1, 1, 1, None), out_axes=1)
   return each(left, right, valid, temperature)
+
+
+def weighings(key, shape, dtype=jnp.float32):
+  """Initial W [D, K D]: channel i starts as the candidate, each coordinate weighed at random.
+
+  So relevance starts as a kind of similarity; with entries drawn independently it starts as noise.
+  """
+  width, count = shape[0], shape[1] // shape[0]
+  weight = jax.random.normal(key, (width, count, 1), dtype)
+  return (weight * jnp.eye(width, dtype=dtype)[:, None]).reshape(shape)
 
 
 def _channels(projected, orthogonal):
