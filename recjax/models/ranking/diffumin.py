@@ -48,12 +48,12 @@ import numpy as np
 
 from recjax.data.schema import Schema
 from recjax.diffusion import schedules
-from recjax.diffusion.samplers import sample
 from recjax.errors import ConfigError
 from recjax.losses.binary import binary_cross_entropy
 from recjax.losses.info_nce import info_nce
 from recjax.models.learner import Learner, Objective
 from recjax.models.ranking._click import columns, item_tables, item_vectors
+from recjax.models.ranking._interest_diffusion import denoising_loss, generate
 from recjax.nn.activations import ACTIVATIONS
 from recjax.nn.interest_generators import InterestAutoencoder, InterestDenoiser, TransformerBlock
 from recjax.nn.multi_interest import (
@@ -119,6 +119,7 @@ class Outcome(NamedTuple):
 
   Attributes:
     logits: [B, C].
+    channels: o [B, C, K, D].
     interests: r [B, C, K, D].
     generated: r* [B, C, K, D]; zero without a generator.
     shares: [B, C, L, K], what part of a behaviour went to a channel.
@@ -128,6 +129,7 @@ class Outcome(NamedTuple):
   """
 
   logits: jax.Array
+  channels: jax.Array
   interests: jax.Array
   generated: jax.Array
   shares: jax.Array
@@ -192,7 +194,7 @@ class DiffuMIN(nn.Module):
     logits = tower(jnp.concatenate(features, axis=-1), counted, train=train)
     valid = valid.astype(jnp.float32)
     return Outcome(
-      logits, interests, generated, shares, alive,
+      logits, channels, interests, generated, shares, alive,
       generation.reshape(valid.shape) * valid, contrast.reshape(valid.shape),
     )
 
@@ -263,40 +265,6 @@ class Head(nn.Module):
     """x [..., D] to its shape."""
     hidden = jax.nn.relu(nn.Dense(4 * x.shape[-1], name="hidden")(x))
     return normalize(nn.Dense(x.shape[-1], name="output")(hidden))
-
-
-def denoising_loss(denoise, schedule, interests, channels, key):
-  """Mean square error [N, K] of `denoise` at x_0 = interests [N, K, D], at random times.
-
-  denoise: (noised [N, K, D], time [N, K], context [N, K, D], channels [N, K, D]) -> [N, K, D].
-  """
-  of_time, of_noise = jax.random.split(key)
-  time = schedule.draw(of_time, interests.shape[:2])
-  noise = jax.random.normal(of_noise, interests.shape)
-  noised = schedules.add_noise(schedule.log_snr(time), interests, noise)
-  made = denoise(noised, time, interests, channels)
-  return jnp.mean(jnp.square(made - interests), axis=-1)
-
-
-def generate(denoise, schedule, interests, channels, times, key=None, *, remat=False):
-  """Samples [N, K, D] from interests noised to times[0], stepped down `times` [S] and to the end.
-
-  Without a key no noise is drawn: interests shrink to the mean at times[0], and means are followed.
-  """
-  start = jnp.full(interests.shape[:2], times[0], jnp.int32)
-  noise = jnp.zeros_like(interests)
-  if key is not None:
-    key, of_start = jax.random.split(key)
-    noise = jax.random.normal(of_start, interests.shape)
-  noised = schedules.add_noise(schedule.log_snr(start), interests, noise)
-  flat = lambda x: x.reshape(-1, x.shape[-1])
-
-  def step(x, time):
-    time = time.reshape(interests.shape[:2])
-    return flat(denoise(x.reshape(interests.shape), time, interests, channels))
-
-  made = sample(step, flat(noised), schedule, times, eta=1.0, key=key, remat=remat)
-  return made.reshape(interests.shape)
 
 
 def contrast(left, right, valid, temperature):
@@ -383,13 +351,13 @@ def build(
   def explain(variables, batch):
     """Arrays behind the scores of target_item [B] or [B, C], with its shape in front of their own.
 
-    `interests` and `generated` [K, D], and `shares` [L, K]: the part of each behaviour that a channel
-    takes.
+    `channels`, `interests` and `generated` [K, D], and `shares` [L, K]: the part of each behaviour
+    that a channel takes.
     """
-    made = outcome(variables, batch)
-    named = {"interests": made.interests, "generated": made.generated, "shares": made.shares}
+    made = outcome(variables, batch)._asdict()
     shape = batch["target_item"].shape
-    return {name: array.reshape(*shape, *array.shape[2:]) for name, array in named.items()}
+    names = ("channels", "interests", "generated", "shares")
+    return {name: made[name].reshape(*shape, *made[name].shape[2:]) for name in names}
 
   return Learner(schema, tables, init, loss, {"score": score, "explain": explain})
 

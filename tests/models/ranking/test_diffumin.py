@@ -1,4 +1,4 @@
-"""DiffuMIN: invariances, what trains what, the sampler, ablations that meet, and that its parts learn."""
+"""DiffuMIN: invariances, what trains what, the sampler, ablations that meet; its parts learn."""
 
 import dataclasses
 
@@ -13,6 +13,7 @@ from recjax.data.schema import Field, Schema
 from recjax.diffusion import schedules
 from recjax.errors import ConfigError
 from recjax.models.ranking import diffumin
+from recjax.models.ranking._interest_diffusion import denoising_loss, generate
 from recjax.nn.interest_generators import InterestDenoiser
 from recjax.nn.multi_interest import normalize
 
@@ -274,14 +275,14 @@ def test_a_perfect_denoiser_gives_the_interests_back():
     jax.debug.callback(lambda x, t: seen.append((np.asarray(x), int(t[0, 0]))), noised, time)
     return context
 
-  made = diffumin.generate(perfect, schedule, interests, interests, times)
+  made = generate(perfect, schedule, interests, interests, times)
   np.testing.assert_allclose(made, interests, atol=1e-6)
   jax.effects_barrier()
   assert [t for _, t in seen] == list(range(9, -1, -1))
   # It begins at sqrt(.998105) x_0, the mean at t = 9.
   np.testing.assert_allclose(seen[0][0], np.sqrt(0.998105) * interests, atol=1e-6)
-  varied = [diffumin.generate(perfect, schedule, interests, interests, times, key) for key in (KEY,)]
-  np.testing.assert_allclose(varied[0], interests, atol=1e-6)  # the last step has no noise
+  varied = generate(perfect, schedule, interests, interests, times, KEY)
+  np.testing.assert_allclose(varied, interests, atol=1e-6)  # the last step has no noise
 
 
 def test_mistakes_are_named():
@@ -332,11 +333,11 @@ def test_the_denoiser_learns_a_mixture_on_the_sphere():
 
   zero = jnp.zeros((64, 1, width))
   params = network.init(KEY, zero, jnp.zeros((64, 1), jnp.int32), zero, zero)
-  denoise = lambda params: lambda x, t, context, channels: network.apply(params, x, t, context, channels)
+  denoise = lambda params: lambda *inputs: network.apply(params, *inputs)
 
   def value(params, key):
     start, channels = mixture(key, 64), jnp.zeros((64, 1, width))
-    return diffumin.denoising_loss(denoise(params), schedule, start, channels, key).mean()
+    return denoising_loss(denoise(params), schedule, start, channels, key).mean()
 
   params = descend(value, params, 500, 2e-3)
   start, channels = mixture(jax.random.key(7), 256), jnp.zeros((256, 1, width))
@@ -348,7 +349,7 @@ def test_the_denoiser_learns_a_mixture_on_the_sphere():
   assert error(made) <= 0.5 * error(noised)
   nearest = lambda x: (normalize(x)[:, 0] @ directions.T).max(1).mean()
   times = np.arange(99, -1, -10)
-  sampled = diffumin.generate(denoise(params), schedule, start, channels, times, KEY)
+  sampled = generate(denoise(params), schedule, start, channels, times, KEY)
   assert nearest(sampled) >= nearest(noised)
 
 
