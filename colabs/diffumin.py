@@ -2,9 +2,9 @@
 # # DiffuMIN: interests, and interests made by diffusion
 #
 # DiffuMIN (Lai et al., RecSys 2025) reads a long history along a few orthogonal directions that the
-# candidate chooses. What it finds along each is an interest; a diffusion model makes variations of them.
-# This notebook trains it on planted clicks, shows which behaviours each channel took, draws interests and
-# generated interests in two dimensions, and follows one interest into noise and back.
+# candidate chooses. What it finds along each is an interest; a diffusion model makes variations of
+# them. This notebook trains it on planted clicks, shows which behaviours each channel took, draws
+# interests and generated interests in two dimensions, and follows one interest into noise and back.
 #
 # Install recjax first, from a checkout: `pip install -e '.[colab]'`. No data are downloaded. With the
 # environment variable `RECJAX_COLAB_TINY` set, everything is smaller.
@@ -72,8 +72,8 @@ print(f"AUC {report['test']['metrics']['auc']['mean']:.3f}; no model can be expe
 # %% [markdown]
 # ## Which behaviours a channel takes
 #
-# One row a channel, one column a behaviour of a single user, oldest first. Crosses mark behaviours of the
-# target's category.
+# One row a channel, one column a behaviour of a single user, oldest first. Crosses mark behaviours
+# of the target's category.
 
 # %%
 rows = table.build(config.view, load(config.data), None).test.rows
@@ -81,7 +81,7 @@ batch = jax.tree.map(jnp.asarray, rows.gather(np, rows.columns, np.arange(rows.c
 exported = read_export(workdir / "export")
 variables = jax.tree.map(jnp.asarray, exported.variables)
 learner = diffumin.build(config.model, exported.schema)
-parts = jax.tree.map(np.asarray, jax.jit(learner.predict["explain"])(variables, batch))
+parts = jax.device_get(jax.jit(learner.predict["explain"])(variables, batch))
 
 same = np.asarray(batch["hist_cat"] == batch["target_cat"][:, None])
 user = int(np.argmax(same.sum(1)))
@@ -94,12 +94,12 @@ plt.show()
 # %% [markdown]
 # ## Interests and generated interests in two dimensions
 #
-# Every dot is an interest of length one, every cross what diffusion made of it, on the first two principal
-# components of all interests of the test rows. A line joins the two.
+# Every dot is an interest of length one, every cross what diffusion made of it, on the first two
+# principal components of all interests of the test rows. A line joins the two.
 
 # %%
-unit = parts["interests"] / np.maximum(np.linalg.norm(parts["interests"], axis=-1, keepdims=True), 1e-9)
-alive = np.linalg.norm(parts["interests"], axis=-1) > 0
+length = np.linalg.norm(parts["interests"], axis=-1, keepdims=True)
+unit, alive = parts["interests"] / np.maximum(length, 1e-9), length[..., 0] > 0
 centre = unit[alive].mean(0)
 axes_of = np.linalg.svd(unit[alive] - centre, full_matrices=False)[2][:2]
 flat = lambda x: (x - centre) @ axes_of.T
@@ -121,8 +121,8 @@ plt.show()
 # %% [markdown]
 # ## Into noise and back
 #
-# One interest is noised more and more, up to t = 99, and then denoised step by step. The way out is a draw
-# of the forward process; the way back follows the means that the sampler follows when scores are served.
+# One interest is noised more and more, up to t = 99, and then denoised step by step. The way out is a
+# draw of the forward process; the way back follows the means, as when scores are served.
 
 # %%
 schedule = schedules.linear()
@@ -134,8 +134,8 @@ directions = jnp.asarray(parts["channels"][row])[None]
 
 def denoise(x, time):
   times = jnp.broadcast_to(time[:1, None], (1, config.model.channels))
-  made = network.apply({"params": variables["params"]["denoiser"]}, x[None], times, context, directions)
-  return made[0]
+  params = {"params": variables["params"]["denoiser"]}
+  return network.apply(params, x[None], times, context, directions)[0]
 
 
 noise = jax.random.normal(jax.random.key(1), context.shape[1:])
