@@ -34,7 +34,9 @@ incomplete in places and disagrees with itself in others, which is noted.
 - The short-term part is a plain Transformer, as in the paper; the code runs the denoiser's blocks.
 - Channels that got no behaviour have interest zero, and count neither in L_diff nor in L_cl. Rows
   are each other's negatives even where they share a user.
-- The tower has one norm, at its input, and no features of users or contexts.
+- The tower has one norm, at its input, and no features of users or contexts. It is given products
+  of interests and candidate, as our DIN is (r_times_v=False: the paper).
+- W starts as positive weights of the candidate's own coordinates (`weighings`), not as noise.
 """
 
 import dataclasses
@@ -274,12 +276,12 @@ def contrast(left, right, valid, temperature):
 
 
 def weighings(key, shape, dtype=jnp.float32):
-  """Initial W [D, K D]: channel i starts as the candidate, each coordinate weighed at random.
+  """Initial W [D, K D]: channel i starts as the candidate, its coordinates weighed at random.
 
-  So relevance starts as a kind of similarity; with entries drawn independently it starts as noise.
+  So relevance starts as a kind of similarity; from weights drawn independently it starts as noise.
   """
   width, count = shape[0], shape[1] // shape[0]
-  weight = jax.random.normal(key, (width, count, 1), dtype)
+  weight = jax.random.exponential(key, (width, count, 1), dtype)
   return (weight * jnp.eye(width, dtype=dtype)[:, None]).reshape(shape)
 
 

@@ -48,8 +48,8 @@ class Compiled:
   def __init__(self, config, spec=None):
     learner = diffumin.build(config, spec or schema())
     self.learner, self.variables = learner, variables_of(learner)
-    together = lambda v, b: {"score": learner.predict["score"](v, b), **learner.predict["explain"](v, b)}
-    self._parts = jax.jit(together)
+    predict = learner.predict
+    self._parts = jax.jit(lambda v, b: {"score": predict["score"](v, b), **predict["explain"](v, b)})
     self.loss = jax.jit(learner.loss)
     self._slopes = jax.jit(jax.jacrev(self._values, has_aux=True))
 
@@ -251,6 +251,13 @@ def test_items_of_several_categories():
   assert made.parts(batch)["interests"].shape == (3, 2, 8)
   swapped = {**batch, "target_cat": batch["target_cat"][:, ::-1]}
   assert not np.allclose(made.score(batch), made.score(swapped))
+
+
+def test_channels_start_as_the_candidate_with_other_weights():
+  kernel = np.asarray(diffumin.weighings(KEY, (3, 6))).reshape(3, 2, 3)
+  weights = np.einsum("dkd->dk", kernel)
+  assert (weights > 0).all() and len(np.unique(weights)) == 6
+  assert np.count_nonzero(kernel) == 6
 
 
 def test_a_perfect_denoiser_gives_the_interests_back():
