@@ -1,40 +1,11 @@
-"""Networks that make variations of interests: a denoiser for diffusion, and a plain autoencoder."""
+"""Networks around interests: a denoiser for diffusion, an autoencoder, and heads to compare them."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from recjax.nn.decoupled_attention import attend
-
-
-class TransformerBlock(nn.Module):
-  """x <- LN(x + attention(x, others)), [x <- LN(x + condition),] x <- LN(x + FFN(x)).
-
-  Norms come after the sums (epsilon 1e-6), attention has no biases, and the feed-forward part is
-  Dense(factor D) relu Dense(D).
-  """
-
-  heads: int
-  factor: int = 3
-
-  @nn.compact
-  def __call__(
-    self,
-    x: jax.Array,
-    others: jax.Array,
-    mask: jax.Array | None = None,
-    condition: jax.Array | None = None,
-  ) -> jax.Array:
-    """x [B, Q, D] attends to others [B, N, D] where mask [B, N]; condition is [B, 1, D]."""
-    width = x.shape[-1]
-    norm = lambda name, values: nn.LayerNorm(epsilon=1e-6, name=name)(values)
-    plain = lambda name, values: nn.Dense(width, use_bias=False, name=name)(values)
-    query, key, value = plain("query", x), plain("key", others), plain("value", others)
-    x = norm("norm_attention", x + plain("mix", attend(query, key, value, self.heads, mask)))
-    if condition is not None:
-      x = norm("norm_condition", x + condition)
-    hidden = jax.nn.relu(nn.Dense(self.factor * width, name="hidden")(x))
-    return norm("norm_output", x + nn.Dense(width, name="output")(hidden))
+from recjax.nn.multi_interest import normalize
+from recjax.nn.short_term import TransformerBlock
 
 
 class InterestDenoiser(nn.Module):
@@ -118,3 +89,13 @@ class InterestAutoencoder(nn.Module):
       code = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape, mean.dtype)
     divergence = jnp.square(mean) + jnp.exp(log_variance) - 1.0 - log_variance
     return perceptron("decode", (code, channels), width), 0.5 * jnp.sum(divergence, axis=-1)
+
+
+class ContrastHead(nn.Module):
+  """Dense(4 D) relu Dense(D), to length one: a side of a contrast."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """x [..., D] to its shape."""
+    hidden = jax.nn.relu(nn.Dense(4 * x.shape[-1], name="hidden")(x))
+    return normalize(nn.Dense(x.shape[-1], name="output")(hidden))

@@ -13,7 +13,7 @@ Lai, Jin, Zhang, Zheng, Zhao, Dong, Lei and Wang, RecSys 2025, arXiv 2508.15311.
     loss = log loss(z) + lambda_1 L_diff + lambda_2 L_cl
 
 `nn.multi_interest` holds channels, routing and pooling, `nn.interest_generators` the denoiser,
-`diffusion` schedule and sampler, `losses.info_nce` the contrast.
+`nn.short_term` s, `_interest_diffusion` L_diff and r*, `losses.info_nce` the contrast.
 
 Where we depart from the paper, and why. Its text was open to us only in parts; the authors' code is
 incomplete in places and disagrees with itself in others, which is noted.
@@ -57,7 +57,7 @@ from recjax.models.learner import Learner, Objective
 from recjax.models.ranking._click import columns, item_tables, item_vectors
 from recjax.models.ranking._interest_diffusion import denoising_loss, generate
 from recjax.nn.activations import ACTIVATIONS
-from recjax.nn.interest_generators import InterestAutoencoder, InterestDenoiser, TransformerBlock
+from recjax.nn.interest_generators import ContrastHead, InterestAutoencoder, InterestDenoiser
 from recjax.nn.multi_interest import (
   DENOMINATORS,
   ORDERS,
@@ -68,6 +68,7 @@ from recjax.nn.multi_interest import (
   route_and_filter,
 )
 from recjax.nn.normalize import NORMS
+from recjax.nn.short_term import ShortTerm
 from recjax.nn.tower import CTRTower
 from recjax.registry import unknown
 
@@ -185,7 +186,8 @@ class DiffuMIN(nn.Module):
     contrast = self._contrast(flat(unit), generated, flat(valid))
     generated = generated.reshape(shape)
 
-    short = self._short(history, mask, candidates)
+    short = ShortTerm(config.recent, config.short_layers, config.heads, name="short")
+    short = short(history, mask, candidates)
     flat = lambda x: x.reshape(rows, several, -1)
     features = [candidates, projected, flat(interests), short]
     if config.r_times_v:
@@ -236,37 +238,9 @@ class DiffuMIN(nn.Module):
     if self.config.generator == "none" or not self.config.contrast_weight:
       return jnp.zeros(unit.shape[:2])
     return contrast(
-      Head(name="head_interest")(unit), Head(name="head_generated")(generated), valid,
+      ContrastHead(name="head_interest")(unit), ContrastHead(name="head_generated")(generated), valid,
       self.config.temperature,
     )[0]
-
-  def _short(self, history, mask, candidates):
-    """Output [B, C, D] of a Transformer over the newest behaviours and a candidate, at the latter."""
-    rows, several, width = candidates.shape
-    newest = jnp.where(mask, jnp.arange(1, mask.shape[1] + 1, dtype=jnp.int32)[None], 0)
-    place = jax.lax.top_k(newest, min(self.config.recent, mask.shape[1]))[1]
-    real = jnp.take_along_axis(mask, place, axis=1)
-    recent = jnp.take_along_axis(history, place[:, :, None], axis=1)
-    x = jnp.broadcast_to(recent[:, None], (rows, several, *recent.shape[1:]))
-    x = jnp.concatenate([x, candidates[:, :, None]], axis=2)
-    x = x.reshape(rows * several, -1, width)
-    real = jnp.concatenate([real, jnp.ones((rows, 1), bool)], axis=1)
-    real = jnp.repeat(real, several, axis=0)
-    for index in range(self.config.short_layers):
-      last = index == self.config.short_layers - 1
-      block = TransformerBlock(self.config.heads, name=f"short_{index}")
-      x = block(x[:, -1:] if last else x, x, real)
-    return x[:, -1].reshape(rows, several, width)
-
-
-class Head(nn.Module):
-  """Dense(4 D) relu Dense(D), to length one: a side of the contrast."""
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """x [..., D] to its shape."""
-    hidden = jax.nn.relu(nn.Dense(4 * x.shape[-1], name="hidden")(x))
-    return normalize(nn.Dense(x.shape[-1], name="output")(hidden))
 
 
 def contrast(left, right, valid, temperature):

@@ -14,7 +14,7 @@ from recjax.diffusion import schedules
 from recjax.errors import ConfigError
 from recjax.models.ranking import diffumin
 from recjax.models.ranking._interest_diffusion import denoising_loss, generate
-from recjax.nn.interest_generators import InterestDenoiser
+from recjax.nn.interest_generators import ContrastHead, InterestDenoiser
 from recjax.nn.multi_interest import normalize
 
 SMALL = diffumin.Config(
@@ -157,7 +157,7 @@ def test_what_trains_what(full):
   slopes, _ = full.slopes(make_batch())
   assert moved(slopes["generator_loss"]) == {"denoiser"}
   assert moved(slopes["contrast_loss"]) == extractor | {"head_interest", "head_generated"}
-  assert moved(slopes["log_loss"]) == extractor | {"tower", "short_0"}
+  assert moved(slopes["log_loss"]) == extractor | {"tower", "short"}
   cut, _ = Compiled(dataclasses.replace(SMALL, stop_grad_sampler=True)).slopes(make_batch())
   assert "denoiser" not in moved(cut["log_loss"]) | moved(cut["contrast_loss"])
   assert moved(cut["generator_loss"]) == {"denoiser"}
@@ -351,7 +351,7 @@ def test_the_denoiser_learns_a_mixture_on_the_sphere():
 
 def test_the_calibrator_finds_its_own_user():
   """Of 256 users, by interests and noisy copies of them: chance is 0.4 %."""
-  width, head = 8, diffumin.Head()
+  width, head = 8, ContrastHead()
   interests = normalize(jax.random.normal(KEY, (256, 1, width)))
   valid = jnp.ones((256, 1), bool)
   params = [head.init(jax.random.key(i), interests) for i in range(2)]
