@@ -52,7 +52,7 @@ config = resolve(
     },
     view={"name": "table"},
     model={
-      "name": "diffumin", "item_width": 4, "category_width": 12, "channels": 3, "norm": "layer",
+      "name": "diffumin", "item_width": 4, "category_width": 12, "channels": 3,
       "start_t": 99, "sampler_steps": 4, "denoiser_layers": 1 if TINY else 2, "short_layers": 1,
       "generator_weight": 1.0, "contrast_weight": 0.01,
     },

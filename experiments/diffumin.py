@@ -35,7 +35,7 @@ def planted(arg):
     "diffumin",
     data={"name": "planted", **data},
     view={"name": "table"},
-    model={"name": arg.model, **width, "norm": "layer", **weights(arg)},
+    model={"name": arg.model, **width, "norm": "batch", **weights(arg)},
     evaluate={"ctr": {}},
     train={
       "batch_size": 256 if arg.tiny else 512,
@@ -56,7 +56,7 @@ def kuairand(arg):
     data={"name": "kuairand_pure_part"},
     split={"name": "global_time", "validation_from": 0.7, "test_from": 0.8},
     view={"name": "exposures", "earlier": "long_watch_seq", "earlier_until": "last_timestamp"},
-    model={"name": arg.model, "item_width": 16, "category_width": 16, "norm": "layer"},
+    model={"name": arg.model, "item_width": 16, "category_width": 16, "norm": "batch"},
     evaluate={"ctr": {}},
     train={
       "batch_size": 1024,

@@ -115,7 +115,7 @@ def test_scores_repeat_and_do_not_depend_on_the_batch_unless_noise_is_served(ful
   noisy = Compiled(dataclasses.replace(SMALL, serve_noise=True))
   served = noisy.parts(batch)
   np.testing.assert_array_equal(noisy.score(batch), served["score"])
-  assert np.abs(served["generated"] - full.parts(batch)["generated"]).max() > 1e-4
+  assert np.abs(served["generated"] - full.parts(batch)["generated"]).max() > 1e-5
 
 
 def test_the_short_term_part_sees_the_newest_behaviours_only():
@@ -179,7 +179,7 @@ def test_objective_is_the_weighted_sum_of_its_parts(full):
 def test_without_generated_interests_it_is_the_extractor_alone(full):
   """Zero weights for r* give the scores and the log loss of generator="none"."""
   omie, count = Compiled(OMIE), SMALL.channels * 8
-  shorter = lambda tree: jax.tree.map(lambda leaf: leaf[:-count], tree)
+  shorter = lambda tree: jax.tree.map(lambda leaf: leaf[:-count] if leaf.ndim else leaf, tree)
   tower, stats = (full.variables[name]["tower"] for name in ("params", "batch_stats"))
   kernel = tower["dense_0"]["kernel"]
   silent = {**tower, "dense_0": {**tower["dense_0"], "kernel": kernel.at[-count:].set(0.0)}}
