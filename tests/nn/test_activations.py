@@ -75,7 +75,7 @@ def test_an_even_start_forgets_where_averages_began():
     expected += (centre - expected) * max(1 / (number + 1), 0.25)
     np.testing.assert_allclose(variables["batch_stats"]["mean"], expected, rtol=1e-6)
     np.testing.assert_allclose(variables["batch_stats"]["variance"], 0.01, rtol=1e-4)
-  assert expected == pytest.approx(9.875)
+  assert expected == pytest.approx(9.6875)
 
 
 def test_gradients_flow_through_the_batch_moments():
