@@ -146,7 +146,8 @@ def write_weights(path: str | os.PathLike, params: Mapping[str, Any], config: Co
   flat = {}
   for tensor in tensors(config):
     parts = [tensor.layout.to_file(np.asarray(ours[name])) for name in tensor.paths]
-    flat[tensor.name] = np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts)
+    # safetensors writes memory as it lies, and a joint of transposed matrices lies transposed.
+    flat[tensor.name] = np.ascontiguousarray(np.concatenate(parts))
   path = pathlib.Path(path)
   partial = path.with_name(f".{path.name}.partial")
   save_file(flat, partial)

@@ -103,6 +103,6 @@ def test_files_that_are_none(tmp_path):
 def test_parameters_of_another_size_are_not_written(tmp_path):
   save_file(spoil(), tmp_path / "a.safetensors")
   params = read_weights(tmp_path / "a.safetensors", TINY)
-  with pytest.raises(DataError, match="params lacks 'down_1_1/.*' and 35 more"):
+  with pytest.raises(DataError, match="params lacks 'down_1_1/.*' and 23 more"):
     write_weights(tmp_path / "b.safetensors", params, dataclasses.replace(TINY, down=(1, 2)))
   assert not (tmp_path / "b.safetensors").exists()
