@@ -170,7 +170,8 @@ def build_stage_c(config: Config, empty: Text | None = None) -> Host:
       prompt. The network was trained with it as the text that says nothing; without it, no blank.
 
   Raises:
-    ConfigError: where heads do not divide the width, a level has no block, or text has the wrong parts.
+    ConfigError: where heads do not divide the width, a level has no block, text has the wrong parts, or
+      an `Extra` names a site that is not there.
   """
   if config.width % config.heads:
     raise ConfigError(f"{config.heads} heads do not divide a width of {config.width}.")
@@ -180,6 +181,7 @@ def build_stage_c(config: Config, empty: Text | None = None) -> Host:
     raise ConfigError(f"The embedding of time has an even width from 4, not {config.time_width}.")
   module, schedule = StageC(config), Cosine()
   shape = (config.side, config.side, config.channels)
+  width_at = dict.fromkeys(sites(config), config.width)
 
   def init(key):
     text = {"text": jnp.zeros((1, 1, config.text_width)), "pooled": jnp.zeros((1, config.text_width))}
@@ -187,6 +189,9 @@ def build_stage_c(config: Config, empty: Text | None = None) -> Host:
 
   def predict_noise(params, noised, time, text, extra=None):
     _check(text)
+    strange = set() if extra is None else {*extra.key, *extra.value} - set(width_at)
+    if strange:
+      raise ConfigError(f"Stage C of these sizes has no site {min(strange)!r}; see `sites`.")
     return module.apply({"params": params}, noised, seen_time(schedule, time), text, extra)
 
   def blank(text):
@@ -198,7 +203,6 @@ def build_stage_c(config: Config, empty: Text | None = None) -> Host:
               for name, value in text.items()}
     return {name: jnp.broadcast_to(value[None], text[name].shape) for name, value in wanted.items()}
 
-  width_at = dict.fromkeys(sites(config), config.width)
   return Host(init, predict_noise, blank, width_at, schedule, shape)
 
 

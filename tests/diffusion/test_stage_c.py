@@ -56,6 +56,11 @@ def case():
   return normal(2, 5, 5, 16), text, branch
 
 
+def at_sites_of(config, branch):
+  pick = lambda tree: {site: tree[site] for site in sites(config)}
+  return branch._replace(key=pick(branch.key), value=pick(branch.value))
+
+
 @pytest.fixture(scope="module")
 def predict(params):
   """The tiny network: (noised, text, extra or None) -> noise."""
@@ -141,7 +146,7 @@ def test_one_site_with_two_tokens_is_all_sites_with_the_rest_silent(predict, cas
 
 
 def test_gradients_reach_every_site_and_rematerialising_changes_nothing(params, case):
-  noised, text, branch = case
+  noised, text, branch = *case[:2], at_sites_of(SMALL, case[2])
 
   def gradient(remat):
     host = build_stage_c(dataclasses.replace(SMALL, remat=remat))
@@ -204,7 +209,7 @@ def test_time_embedding_and_the_time_that_is_seen():
 
 def test_it_samples_as_a_host(params, case):
   host = build_stage_c(SMALL)
-  noised, text, branch = case
+  noised, text, branch = *case[:2], at_sites_of(SMALL, case[2])
   denoise = from_noise(lambda x, t: host.predict_noise(params, x, t, text, branch), host.schedule)
   result = jit(lambda x: sample(denoise, x, host.schedule, host.schedule.path(2)))(noised)
   assert host.shape == (5, 5, 16) and result.shape == noised.shape and np.isfinite(result).all()
@@ -238,3 +243,11 @@ def test_text_of_other_parts(params, case):
   noised, text, _ = case
   with pytest.raises(ConfigError, match="reads text and pooled, .* not pooled"):
     build_stage_c(TINY).predict_noise(params, noised, TIMES, {"pooled": text["pooled"]})
+
+
+def test_a_branch_at_a_site_that_is_not_there(params, case):
+  noised, text, branch = case
+  with pytest.raises(ConfigError, match="no site 'down_1_1'; see `sites`"):
+    build_stage_c(SMALL).predict_noise(
+      params, noised, TIMES, text, branch._replace(value=dict.fromkeys(sites(SMALL), 0))
+    )

@@ -59,6 +59,8 @@ def test_layouts_by_hand_and_a_cast(tmp_path):
   save_file(content, tmp_path / "a.safetensors")
   params = read_weights(tmp_path / "a.safetensors", TINY, jnp.float32)
   assert all(leaf.dtype == np.float32 and leaf.flags.c_contiguous for leaf in jax.tree.leaves(params))
+  half = read_weights(tmp_path / "a.safetensors", TINY, jnp.bfloat16)
+  np.testing.assert_array_equal(half["embed"]["kernel"].astype(np.float32), params["embed"]["kernel"])
   block, at = params["up_1_0"], "up_blocks.1"
   depthwise = content[f"{at}.0.depthwise.weight"].astype(np.float32)
   assert block["convolution"]["depthwise"]["kernel"].shape == (3, 3, 1, 64)
