@@ -6,9 +6,11 @@ first is a target exactly once an epoch.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
+from recjax.data.counts import TrainingCounts, count_transitions
 from recjax.data.log import EventLog
 from recjax.data.schema import Field, Schema
 from recjax.data.splits import Holdout, Split
@@ -57,7 +59,8 @@ def build(config: Config, log: EventLog, split: Split) -> View:
 
   columns = {"item": log.item, **window}
   train = Rows(len(window["end"]), columns, gather, schema)
-  counts = {"item": item_counts(log, split)}
+  transitions = functools.partial(count_transitions, log, split)
+  counts = TrainingCounts({"item": item_counts(log, split)}, transitions)
   return View(
     train,
     holdout_cases(log, split.validation, length),
