@@ -123,12 +123,13 @@ def transition_distillation(
   Returns:
     Scalar float32 loss sum, and the weight of heads whose most frequent successor scores best.
   """
+  teacher = jax.tree.map(jnp.asarray, dict(teacher))
   queries = take(table, heads) * np.float32(scale / temperature)
   if dropout > 0:
     kept = jax.random.bernoulli(key, 1.0 - dropout, queries.shape)
     queries = jnp.where(kept, queries / np.float32(1.0 - dropout), 0.0)
   loss, hits = shared_softmax(
-    queries, table, heads, weights, _shares, dict(teacher), num_items=num_items, block=block
+    queries, table, heads, weights, _shares, teacher, num_items=num_items, block=block
   )
   everything = jnp.sum(table[1 : num_items + 1], axis=0)
   uniform = weights * teacher["rest"][heads]
