@@ -20,7 +20,8 @@ class CausalSelfAttention(nn.Module):
   """Multi-head scaled dot-product attention in which no position sees a later one or padding.
 
   `heads` must divide the width. Weights are computed in float32 and dropped out at rate `dropout`.
-  With `project` the heads' results are mapped once more.
+  With `project` the heads' results are mapped once more. Callers that make the collection
+  `intermediates` mutable find the `weights` [B, heads, L, L] there, before dropout.
   """
 
   heads: int
@@ -49,6 +50,7 @@ class CausalSelfAttention(nn.Module):
     causal = jnp.tril(jnp.ones((length, length), bool))
     allowed = causal[None, None] & mask[:, None, None, :]
     weights = masked_softmax(scores, jnp.broadcast_to(allowed, scores.shape))
+    self.sow("intermediates", "weights", weights)
     weights = nn.Dropout(self.dropout, deterministic=not train)(weights).astype(v.dtype)
     mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(batch, length, width)
     if not self.project:

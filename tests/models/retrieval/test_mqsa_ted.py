@@ -246,13 +246,19 @@ def test_groups_mapped_over_seeds_switch_once():
   """Seeds agree on lengths: the mapped program has a switch, not a choice among all results."""
   mask = jnp.asarray([[[False] * 14 + [True] * 2] * 2, [[False] * 9 + [True] * 7] * 2])
   vectors = jnp.where(mask[..., None], jax.random.normal(jax.random.key(0), (2, 2, 16, 3)), 0.0)
-  running = lambda v, m, k: jnp.cumsum(v, axis=1) * m[..., None]  # noqa: E731
-  run = jax.vmap(lambda v, m: by_length(running, v, m, jax.random.key(1), 2))
-  np.testing.assert_allclose(
-    jax.jit(run)(vectors, mask), jnp.cumsum(vectors, axis=2) * mask[..., None], atol=1e-6
-  )
-  text = str(jax.make_jaxpr(run)(vectors, mask))
-  assert "cond[" in text and "select_n" not in text.split("scan[")[1].split("cond[")[1]
+
+  def value(scale, vectors, mask):
+    running = lambda v, m, k: scale * jnp.cumsum(v, axis=1) * m[..., None]  # noqa: E731
+    states = by_length(running, vectors, mask, jax.random.key(1), 2)
+    return jnp.sum(states**2), states
+
+  run = jax.vmap(jax.value_and_grad(value, has_aux=True))
+  scale = jnp.asarray([1.0, 2.0])
+  (total, states), slope = jax.jit(run)(scale, vectors, mask)
+  expected = scale[:, None, None, None] * jnp.cumsum(vectors, axis=2) * mask[..., None]
+  np.testing.assert_allclose(states, expected, atol=1e-5)
+  np.testing.assert_allclose(slope, 2 * total / scale, rtol=1e-5)
+  assert str(jax.make_jaxpr(run)(scale, vectors, mask)).count("cond[") == 2  # and its gradient
 
 
 def test_dropout_draws_one_mask_an_item_or_one_an_occurrence():
