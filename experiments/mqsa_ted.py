@@ -60,7 +60,7 @@ def tiny():
     "mqsa_ted",
     data={"name": "planted"},
     view={"name": "next_item", "length": 20},
-    model={"name": "mqsa_ted", "width": 32, "dropout": 0.2, "groups": 4},
+    model={"name": "mqsa_ted", "width": 32, "dropout": 0.2},
     evaluate={"full_ranking": {"by_transitions": (0, 1, 2, 5)}},
     train={"batch_size": 64, "steps": 200, "log_every": 50, "evaluate_every": 50},
     optimizer={"learning_rate": 5e-3},

@@ -32,7 +32,8 @@ def load(config: Mapping[str, Any] | Any) -> EventLog | ClickTable:
   if isinstance(opened, ClickTable):
     return opened
   prepared = prepare(
-    opened, cache_root(options.cache), options.core, options.duplicates, options.most_popular
+    opened, cache_root(options.cache), options.core, options.duplicates,
+    most_popular=options.most_popular,
   )
   return open_log(prepared)
 

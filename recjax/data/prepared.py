@@ -39,8 +39,8 @@ def prepare(
   cache: Path,
   core: int = 0,
   duplicates: str = "drop",
-  most_popular: int = 0,
   rows: int = ROWS,
+  most_popular: int = 0,
 ) -> Path:
   """Prepares `source` below `cache` unless that is done already; returns the folder.
 

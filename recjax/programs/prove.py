@@ -63,7 +63,8 @@ def prove(config: Config, workdir: pathlib.Path | None) -> dict[str, Any]:
       _check_keys(proof["arms"][arm], _ARM_KEYS, f"config.proof.arms.{arm}")
       own[arm] = arm_config(config, setting, proof["arms"][arm])
     folder = workdir / world
-    if world not in chosen and not all(finished(c, folder / arm) for arm, c in own.items()):
+    done = [finished(arm_own, folder / arm) is not None for arm, arm_own in own.items()]
+    if world not in chosen and not all(done):
       log.info("Proof %s: %s is not chosen and not finished: left out", config.name, world)
       continue
     runs[world] = {}

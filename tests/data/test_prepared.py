@@ -130,7 +130,8 @@ def test_raw_ids_are_numbered_in_sorted_order(tmp_path):
 
 
 def test_most_popular_items_stay_and_only_users_go(tmp_path):
-  rows = [(1, 5, 1), (1, 6, 2), (1, 7, 3), (2, 5, 1), (2, 6, 2), (3, 5, 1), (3, 7, 2), (3, 8, 3)]
+  pairs = [(1, 5), (1, 6), (1, 7), (2, 5), (2, 6), (3, 5), (3, 7), (3, 8)]
+  rows = [(user, item, when, 0) for when, (user, item) in enumerate(pairs)]
   path = prepare(source_of(rows), tmp_path, core=2, most_popular=2)
   log = open_log(path)  # item 5 has 3 events; of 6 and 7 with 2 each, 6 is kept
   assert log.items["raw"].tolist() == ["", "5", "6"]

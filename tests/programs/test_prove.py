@@ -93,7 +93,7 @@ def test_worlds_that_are_not_chosen_are_taken_up_where_they_are_finished(tmp_pat
   assert config.proof["run"] == ("planted",)
   written, trained = [], []
   monkeypatch.setattr(prove, "write_result", written.append)
-  monkeypatch.setattr(prove, "finished", lambda c, folder: {} if "toys" in str(folder) else None)
+  monkeypatch.setattr(prove, "finished", lambda _, folder: {} if "toys" in str(folder) else None)
   monkeypatch.setattr(prove, "table", lambda world, *_: world)
   monkeypatch.setattr(prove, "check", lambda claim, runs: {**claim, "passed": True, "text": ""})
 

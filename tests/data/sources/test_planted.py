@@ -118,9 +118,9 @@ def test_two_signals_follow_the_successor_or_a_liked_group(tmp_path):
   follows = step[:, 1:] == "successor"
   assert follows.mean() == pytest.approx(0.35, abs=0.02)
   assert (successor[item[:, :-1]] == item[:, 1:])[follows].all()
-  # Starts and collaborative steps visit three categories a user.
+  # Starts and collaborative steps keep to the categories that a user likes, three at most.
   liked = [set(category[row[kind != "successor"]]) for row, kind in zip(item, step, strict=True)]
-  assert max(map(len, liked)) == 3
+  assert 2 <= max(map(len, liked)) <= 3
   # A collaborative step stays among the categories of the last three, where one of them is liked.
   recent = [
     category[now] in {category[i] for i in row[max(0, t - 3) : t]}
