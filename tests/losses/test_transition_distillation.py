@@ -96,7 +96,7 @@ TEACHER = transition_teacher(matrix(COUNTS), TAU)
 @pytest.fixture(scope="module")
 def expected():
   """The dense form's value and gradient."""
-  value = lambda e: plainly(e, HEADS, MASK, COUNTS, TAU, WIDTH**0.5)  # noqa: E731
+  value = lambda e: plainly(e, HEADS, MASK, COUNTS, TAU, WIDTH**0.5)
   return jax.jit(jax.value_and_grad(value))(TABLE)
 
 

@@ -170,6 +170,7 @@ def test_item_knn_equals_dense_cosines(neighbours, monkeypatch):
   np.testing.assert_allclose(got, np.where(kept, cosine, 0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_transition_table_on_beauty(data_dir):
   """Full ranking of the unseen items, as published with MQSA-TED's split: HR@5 .0517, NDCG@5 .0391."""
   if not (data_dir / "amazon14_beauty").is_dir():

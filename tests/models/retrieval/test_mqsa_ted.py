@@ -84,7 +84,7 @@ def test_number_of_parameters():
   made = jax.eval_shape(
     lambda: module.init(jax.random.key(0), {"item": jnp.zeros((2, 64))}, rows, train=False)
   )["params"]
-  size = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
+  size = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))
   assert (size(made["position"]), size(made["short"]), size(made["long"])) == (3_200, 21_184, 21_184)
 
 
@@ -167,7 +167,7 @@ def test_without_the_long_branch_its_gradient_is_zero_and_without_ted_transition
 
 def test_loss_is_the_sum_of_its_parts():
   learner, variables = initial(CONFIG)
-  loss = lambda v: learner.loss(v, BATCH, jax.random.key(0))  # noqa: E731
+  loss = lambda v: learner.loss(v, BATCH, jax.random.key(0))
   objective = jax.jit(loss)(variables)
   hidden = encode(CONFIG, variables, BATCH)
   table = variables["tables"]["item"][: ITEMS + 1]
@@ -198,7 +198,7 @@ def test_loss_is_the_sum_of_its_parts():
 def test_parts_of_a_batch_add_up():
   """Micro-batches: with equal parts of positions the sums give the whole batch's gradient."""
   learner, variables = initial(CONFIG)
-  half = lambda rows: {n: x[rows] for n, x in BATCH.items()}  # noqa: E731
+  half = lambda rows: {n: x[rows] for n, x in BATCH.items()}
 
   @jax.jit
   def sums(rows):
@@ -248,7 +248,7 @@ def test_groups_mapped_over_seeds_switch_once():
   vectors = jnp.where(mask[..., None], jax.random.normal(jax.random.key(0), (2, 2, 16, 3)), 0.0)
 
   def value(scale, vectors, mask):
-    running = lambda v, m, k: scale * jnp.cumsum(v, axis=1) * m[..., None]  # noqa: E731
+    running = lambda v, m, k: scale * jnp.cumsum(v, axis=1) * m[..., None]
     states = by_length(running, vectors, mask, jax.random.key(1), 2)
     return jnp.sum(states**2), states
 
@@ -284,8 +284,8 @@ def test_learns_more_of_the_transitions_with_ted():
 
     @jax.jit
     def descend(trained, learner=learner, variables=variables):
-      value = lambda t: learner.loss({**variables, **t}, BATCH, jax.random.key(0)).loss  # noqa: E731
-      step = lambda t, _: (jax.tree.map(lambda x, g: x - 3e-3 * g, t, jax.grad(value)(t)), None)  # noqa: E731
+      value = lambda t: learner.loss({**variables, **t}, BATCH, jax.random.key(0)).loss
+      step = lambda t, _: (jax.tree.map(lambda x, g: x - 3e-3 * g, t, jax.grad(value)(t)), None)
       return jax.lax.scan(step, trained, None, 60)[0]
 
     trained = descend({n: variables[n] for n in ("params", "tables")})
