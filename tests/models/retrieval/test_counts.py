@@ -172,7 +172,7 @@ def test_item_knn_equals_dense_cosines(neighbours, monkeypatch):
 
 @pytest.mark.slow
 def test_the_transition_table_on_beauty(data_dir):
-  """Full ranking of the unseen items, as published with MQSA-TED's split: HR@5 .0517, NDCG@5 .0391."""
+  """HR@5 .05116, NDCG@5 .03879, as dense counting gives; .0517 and .0391 if ties count for the target."""
   if not (data_dir / "amazon14_beauty").is_dir():
     pytest.skip("no amazon14_beauty")
   log = load({"name": "amazon14_beauty", "folder": str(data_dir)})
@@ -186,8 +186,8 @@ def test_the_transition_table_on_beauty(data_dir):
   run = full_ranking.build(config, predict.predict, view.test, mesh=mesh, catalogue=catalogue)
   found = run(variables)
   assert rows.count == found.facts["cases"] == 22_363
-  assert found.values["hr@5"] == pytest.approx(0.0517, abs=5e-4)
-  assert found.values["ndcg@5"] == pytest.approx(0.0391, abs=5e-4)
+  assert found.values["hr@5"] == pytest.approx(0.05116, abs=5e-5)
+  assert found.values["ndcg@5"] == pytest.approx(0.03879, abs=5e-5)
   assert found.facts["cases transitions 0"] / 22_363 == pytest.approx(0.914, abs=1e-3)
   assert view.counts.transitions(last=50).sum() == 127_895
   assert view.counts.transitions(last=50).nnz == 112_191
