@@ -172,7 +172,7 @@ def test_item_knn_equals_dense_cosines(neighbours, monkeypatch):
 
 @pytest.mark.slow
 def test_the_transition_table_on_beauty(data_dir):
-  """HR@5 .05116, NDCG@5 .03879, as dense counting gives; .0517 and .0391 if ties count for the target."""
+  """HR@5 .05116, NDCG@5 .03879, as dense counting gives; .0517, .0391 if ties are for the target."""
   if not (data_dir / "amazon14_beauty").is_dir():
     pytest.skip("no amazon14_beauty")
   log = load({"name": "amazon14_beauty", "folder": str(data_dir)})
