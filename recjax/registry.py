@@ -17,6 +17,7 @@ MODULES = {
   "model": {
     "sasrec": "recjax.models.retrieval.sasrec",
     "gru4rec": "recjax.models.retrieval.gru4rec",
+    "mqsa_ted": "recjax.models.retrieval.mqsa_ted",
     "counts": "recjax.models.retrieval.counts",
     "din": "recjax.models.ranking.din",
   },

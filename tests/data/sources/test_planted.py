@@ -105,9 +105,37 @@ def test_markov_walks_the_chain(tmp_path):
   assert (successor[pure.item[:-1]] == pure.item[1:])[inside].all()
 
 
+def test_two_signals_follow_the_successor_or_a_liked_group(tmp_path):
+  sizes = {"num_users": 400, "shortest": 12, "longest": 12, "cache": str(tmp_path)}
+  log = load({"name": "planted", "generator": "two_signals", **sizes})
+  assert (log.num_users, log.num_items, log.num_events) == (400, 400, 4800)
+  item = np.asarray(log.item).reshape(400, 12)
+  names = np.array(log.facts["names"]["events.step"])
+  step = names[np.asarray(log.columns["step"]).reshape(400, 12)]
+  assert (step[:, 0] == "start").all() and (step[:, 1:] != "start").all()
+  successor, category = np.array(log.facts["successor"]), (np.arange(401) - 1) % 20
+  assert (category[successor[1:]] != category[1:]).all()
+  follows = step[:, 1:] == "successor"
+  assert follows.mean() == pytest.approx(0.35, abs=0.02)
+  assert (successor[item[:, :-1]] == item[:, 1:])[follows].all()
+  # Starts and collaborative steps keep to the categories that a user likes, three at most.
+  liked = [set(category[row[kind != "successor"]]) for row, kind in zip(item, step, strict=True)]
+  assert 2 <= max(map(len, liked)) <= 3
+  # A collaborative step stays among the categories of the last three, where one of them is liked.
+  recent = [
+    category[now] in {category[i] for i in row[max(0, t - 3) : t]}
+    for row, kind, likes in zip(item, step, liked, strict=True)
+    for t, now in enumerate(row)
+    if kind[t] == "collaborative" and likes & {category[i] for i in row[max(0, t - 3) : t]}
+  ]
+  assert len(recent) > 1000 and np.mean(recent) > 0.97
+
+
 @pytest.mark.parametrize(
   "options, message",
   [
+    ({"generator": "two_signals", "num_items": 50}, "deals 50 items evenly to 20"),
+    ({"generator": "two_signals", "follow": 1.5}, "follows a share of steps, not 1.5"),
     ({"generator": "markof"}, "Did you mean 'markov'"),
     ({"generator": "count", "num_items": 100}, "cannot be dealt evenly"),
     ({"generator": "count", "interests": 65}, "cannot be dealt evenly"),
