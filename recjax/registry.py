@@ -17,6 +17,7 @@ MODULES = {
   "model": {
     "sasrec": "recjax.models.retrieval.sasrec",
     "gru4rec": "recjax.models.retrieval.gru4rec",
+    "idnp": "recjax.models.retrieval.idnp",
     "counts": "recjax.models.retrieval.counts",
     "din": "recjax.models.ranking.din",
   },
@@ -30,6 +31,7 @@ MODULES = {
   "view": {
     "next_item": "recjax.data.views.next_item",
     "ctr": "recjax.data.views.ctr",
+    "interest_functions": "recjax.data.views.interest_functions",
     "table": "recjax.data.views.table",
   },
   "evaluator": {

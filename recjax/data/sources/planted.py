@@ -6,6 +6,8 @@ Click tables: rows of a history, a target and a click whose probability is known
  - `long`: as `count` with 100 behaviours and more noise, so that a short window is not enough.
 Sequences, as an event log:
  - `markov`: users walk along a fixed item-to-item chain, so that the last item tells the next.
+ - `interest_functions`: topics that move with time, for each user at a velocity of its own
+   (`planted_functions`).
 """
 
 import dataclasses
@@ -17,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from recjax.data.click_table import ClickTable
+from recjax.data.sources import planted_functions
 from recjax.data.sources.base import Chunk, Common, Source, fingerprint
 from recjax.errors import ConfigError
 from recjax.registry import unknown
@@ -26,19 +29,20 @@ from recjax.registry import unknown
 class Config(Common):
   """Keys of `config.data` for planted data; 0 and -1 stand for the generator's own setting."""
 
-  # "markov" (an event log), or "count", "recency", "long" (click tables).
+  # "markov", "interest_functions" (event logs), or "count", "recency", "long" (click tables).
   generator: str = "markov"
   seed: int = 0
-  # Items; categories are dealt out to them in turn. 0: 120 for markov, 2048 for click tables.
+  # Items; categories are dealt out to them in turn (interest_functions: in blocks). 0: 120 for
+  # markov, 64 for interest_functions, 2048 for click tables.
   num_items: int = 0
-  # Categories of the items. 0: 8 for markov, 64 for click tables.
+  # Categories of the items. 0: 8 for event logs, 64 for click tables.
   num_categories: int = 0
-  # markov: users, and events of each, drawn evenly between the two.
+  # Event logs: users; markov: events of each, drawn evenly between the two.
   num_users: int = 300
   shortest: int = 8
   longest: int = 30
   # Share of history that is noise: steps off the chain (markov, .2), behaviours outside the user's
-  # interests (count .2, recency .1, long .3). -1: the value given here.
+  # interests (count .2, recency .1, long .3, interest_functions .1). -1: the value given here.
   noise: float = -1.0
   # Click tables: rows of each part, length of history and interests of a user. 0: 20 behaviours
   # and 4 interests, for long 100 and 6.
@@ -162,15 +166,20 @@ def _clicks(
 
 
 def open_source(config: Config) -> Source | ClickTable:
-  """The `markov` sequences as a source, or the click table of the other generators.
+  """The sequences of `markov` or `interest_functions` as a source, or a click table.
 
-  `facts` of the log hold `successor` (the next item on the chain by item, entry 0 unused) and
-  `noise`: the best possible HR@1 without leaving out seen items is about 1 - noise.
+  `facts` of a markov log hold `successor` (the next item on the chain by item, entry 0 unused) and
+  `noise`: the best possible HR@1 without leaving out seen items is about 1 - noise. Those of
+  `interest_functions` hold `bayes_hr`, see `planted_functions.best_hit_rates`.
   """
   if config.generator in SETTINGS:
     return click_table(config)
+  if config.generator == "interest_functions":
+    return _functions(config)
   if config.generator != "markov":
-    raise ConfigError(unknown("generator", config.generator, ("markov", *SETTINGS)))
+    raise ConfigError(
+      unknown("generator", config.generator, ("markov", "interest_functions", *SETTINGS))
+    )
   num_items, num_categories = config.num_items or 120, config.num_categories or 8
   noise = 0.2 if config.noise < 0 else config.noise
   if not (num_items >= 2 and 1 <= config.shortest <= config.longest and config.num_users >= 1):
@@ -185,11 +194,33 @@ def open_source(config: Config) -> Source | ClickTable:
     fingerprint=fingerprint("markov", 1, config.seed, sizes, num_categories, noise),
     chunks=functools.partial(_walks, config.seed, successor, noise, *sizes),
     timing="time",
-    items=functools.partial(_markov_items, num_items, num_categories),
+    items=functools.partial(_item_table, num_items, lambda place: place % num_categories),
     way=f"planted, seed {config.seed}",
     licence=LICENCE,
     place="planted markov",
     facts={"successor": successor.tolist(), "noise": noise},
+  )
+
+
+def _functions(config: Config) -> Source:
+  num_items, topics = config.num_items or 64, config.num_categories or 8
+  noise = 0.1 if config.noise < 0 else config.noise
+  if num_items % topics or num_items == topics or config.num_users < 1:
+    raise ConfigError(
+      f"config.data: {num_items} items cannot be dealt evenly to {topics} categories of several, "
+      f"or there are no users ({config.num_users})."
+    )
+  made = (config.seed, config.num_users, num_items, topics, noise)
+  return Source(
+    name="planted_interest_functions",
+    fingerprint=fingerprint("interest_functions", 1, *made),
+    chunks=functools.partial(planted_functions.walks, *made),
+    timing="time",
+    items=functools.partial(_item_table, num_items, lambda place: place // (num_items // topics)),
+    way=f"planted, seed {config.seed}",
+    licence=LICENCE,
+    place="planted interest functions",
+    facts={"bayes_hr": planted_functions.best_hit_rates(config.seed, num_items, topics, noise)},
   )
 
 
@@ -225,12 +256,13 @@ def _walks(
   yield Chunk(user + 1, item[user, step], starts[user] + 3600 * step, {})
 
 
-def _markov_items(num_items: int, num_categories: int) -> pa.Table:
+def _item_table(num_items: int, category: Callable[[np.ndarray], np.ndarray]) -> pa.Table:
+  """Items with titles; `category` gives categories from 0 for places from 0."""
   ids = np.arange(1, num_items + 1)
   return pa.table(
     {
       "item_id": ids,
       "title": [f"Item {number}" for number in ids],
-      "category_id": (ids - 1) % num_categories + 1,
+      "category_id": category(ids - 1) + 1,
     }
   )

@@ -114,13 +114,18 @@ def holdout_cases(log: EventLog, holdout: Holdout, length: int) -> Cases:
     "begin": holdout.begin.astype(dtype),
     "end": holdout.history_end.astype(dtype),
   }
+  return cases_of(log, holdout, Rows(len(holdout.user), columns, gather, schema))
+
+
+def cases_of(log: EventLog, holdout: Holdout, rows: Rows) -> Cases:
+  """The cases of a held-out part: `rows` with what was seen before each moment and what followed."""
   longest = int((holdout.history_end - holdout.begin).max(initial=1))
   seen = lambda index: ragged(
     log.item, holdout.begin[index], holdout.history_end[index], longest
   )
   answers = int((holdout.target_end - holdout.history_end).max(initial=1))
   targets = ragged(log.item, holdout.history_end, holdout.target_end, answers)
-  return Cases(Rows(len(holdout.user), columns, gather, schema), holdout.user, targets, seen)
+  return Cases(rows, holdout.user, targets, seen)
 
 
 def ragged(values: np.ndarray, begin: np.ndarray, end: np.ndarray, width: int) -> np.ndarray:
