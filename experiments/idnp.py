@@ -25,7 +25,9 @@ def planted():
   return experiment(
     "idnp_planted",
     data={"name": "planted", "generator": "interest_functions", "num_users": 200_000},
-    split={"name": "user_disjoint", "validation_users": 0.01, "test_users": 0.02, "history_share": 0.96},
+    split={
+      "name": "user_disjoint", "validation_users": 0.01, "test_users": 0.02, "history_share": 0.96,
+    },
     view={"name": "interest_functions", "length": 21, "unit": 1e6, "pause": 1000},
     model={
       "name": "idnp", "width": 32, "window": 4, "dilations": (1,), "contexts_max": 20,
