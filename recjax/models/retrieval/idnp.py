@@ -295,6 +295,7 @@ def _check(config, schema):
     if name not in known:
       raise ConfigError(unknown(kind, name, known))
   require(schema, "user_id", "hist_item", "hist_time", "hist_mask", "hist_asked")
+  process.AttentivePath(config.width, config.heads)  # refuses heads that cannot share the width
   length = schema.fields["hist_item"].shape[0]
   if not 0 <= config.contexts_min <= config.contexts_max:
     raise ConfigError(
