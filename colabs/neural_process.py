@@ -116,7 +116,7 @@ def fit(params, keys):
 x, y, mask = draw(jax.random.key(0), 32)
 params = curves.init(jax.random.key(1), x, y, mask, x, jnp.zeros((32, 1, LATENT)), True)
 (params, _), values = fit(params, jax.random.split(jax.random.key(2), STEPS))
-print(f"negative log likelihood bound: {values[:10].mean():.2f} at first, {values[-10:].mean():.2f} now")
+print(f"loss: {values[:10].mean():.2f} at first, {values[-10:].mean():.2f} now")
 
 # %% [markdown]
 # One curve, seen at more and more of its points. A line is the mean for one draw of z; the band is
