@@ -79,9 +79,9 @@ PROOF = {
   "note": "Interests that move have a known truth: from the last session alone nobody can hit more "
   "than .30 of what comes next in a list of 8, from all five .84. MovieLens 1M: the first 19 events of "
   "a user train, the 20th chooses the variables, all later ones are the test, and ndcg_retrieved takes "
-  "the hits of the list itself as the ideal. What counts is fitted again with the 20th event before the "
-  "test. For this protocol, as far as it is known, summaries of the paper by others quote precision@10 "
-  ".3722, recall@10 .0424 and NDCG .6499 (probably ndcg_retrieved).",
+  "the hits of the list itself as the ideal. What counts is fitted again with the 20th event before "
+  "the test. For this protocol, as far as it is known, summaries of the paper by others quote "
+  "precision@10 .3722, recall@10 .0424 and NDCG .6499 (probably ndcg_retrieved).",
   "worlds": {
     "interests that move": {**_MOVING, "seeds": 3, "arms": _PARTS},
     "interests that move, switches": {

@@ -160,9 +160,9 @@ def moments(kind: str, times: jax.Array, queries: Queries) -> tuple[jax.Array, .
 
 def times_of(batch: Mapping[str, jax.Array]) -> jax.Array:
   """Times [B, P] of a history; one without times, as from `Recommender`, has them 1 / P apart."""
-  if "hist_time" in batch:
-    return batch["hist_time"]
   mask = batch["hist_mask"]
+  if "hist_time" in batch:
+    return jnp.where(mask, batch["hist_time"], 0.0)
   place = jnp.cumsum(mask, axis=1) - mask.astype(jnp.int32)
   return place.astype(jnp.float32) / mask.shape[1]
 

@@ -13,8 +13,8 @@ before, label y_n. A few observations, the contexts C, tell the function at the 
     d_q = MLP([r_d, z, r_q, code(x_q - x_last)]),  score_j = W_out[j] . [d_q, e_u] + b_j
     loss = mean over targets of -log p(y_q) + lambda distance(posterior, prior)
 
-Training samples z from the posterior; predictions take the mean of the prior. Blocks are in
-`nn.neural_process`, `nn.convolution`, `nn.pooling`; sets are drawn by `_function_sets`.
+Training samples z from the prior, predictions take its mean. The network is in `_idnp_network`, its
+blocks in `nn.neural_process`, `nn.convolution` and `nn.pooling`; sets are drawn by `_function_sets`.
 
 Where we depart from the paper, and why. No code of the authors was found, and what could be read of
 the paper is its abstract, its overview figure and summaries by others; forms of encoder, attention,
@@ -25,7 +25,10 @@ widths and rates are ours, after Attentive Neural Processes, NextItNet and Caser
 - Times are relative to the query. Absolute ones (time="absolute") do not carry over to later times.
 - distance="w2" is the Wasserstein distance of the two latents. The wording also fits a distance of
   reconstructed and observed interest, which is "function": |d_q - r of the window that ends in y_q|^2.
-- z is drawn for each target, from the contexts which that target may have.
+- z is drawn for each target, from the contexts which that target may have. A neural process trains
+  with z of the posterior; here that holds the answer to one target, and W2 at a weight that lets z be
+  of use does not stop it from being copied. latent_source="posterior" does so all the same; it wants
+  distance="kl" and a weight of 1.
 - Softmax over all items is the default loss; "bce" with 3 negatives is Caser's. A negative that the
   row contains is left out of the sum instead of being drawn again.
 - lambda grows linearly over the first `warmup_rows` rows. There is no penalty on the parameters.
