@@ -105,7 +105,7 @@ class IDNP(nn.Module):
     interest, r_q = drop(interest[:, :-1]), drop(asked)
 
     code = process.TimeCode(config.width, name="time")
-    codes, now, since = map(code, moments(config.time, times_of(batch), queries))
+    codes, now, since = map(code, moments(config.time, times_of(batch), mask, queries))
     features, prior, posterior, attention = [r_q, since], None, None, None
     seen = [interest, vectors] if config.context_label else [interest]
     observations = jnp.concatenate(seen, axis=-1)
@@ -148,21 +148,28 @@ def pick(values: jax.Array, index: jax.Array) -> jax.Array:
   return jnp.take_along_axis(values, index[..., None], axis=1)
 
 
-def moments(kind: str, times: jax.Array, queries: Queries) -> tuple[jax.Array, ...]:
-  """What codes know of times [B, P]: of contexts [B, T, P], of the query and since the last [B, T]."""
+def moments(
+  kind: str, times: jax.Array, mask: jax.Array, queries: Queries
+) -> tuple[jax.Array, ...]:
+  """What codes know of times [B, P]: of contexts [B, T, P], of the query and since the last [B, T].
+
+  Where no event comes before the query, none is long ago: the time since the last one is 0.
+  """
   now = queries.time
   if kind == "absolute":
     return jnp.broadcast_to(times[:, None], queries.contexts.shape), now, now
-  last = pick(times[..., None], jnp.maximum(queries.index - 1, 0))[..., 0]
-  relative = times[:, None] - now[..., None], jnp.zeros_like(now), now - last
+  before = jnp.maximum(queries.index - 1, 0)
+  last, real = (pick(values[..., None], before)[..., 0] for values in (times, mask))
+  since = jnp.where(real & (queries.index > 0), now - last, 0.0)
+  relative = times[:, None] - now[..., None], jnp.zeros_like(now), since
   return relative if kind == "relative" else jax.tree.map(jnp.zeros_like, relative)
 
 
 def times_of(batch: Mapping[str, jax.Array]) -> jax.Array:
   """Times [B, P] of a history; one without times, as from `Recommender`, has them 1 / P apart."""
-  mask = batch["hist_mask"]
   if "hist_time" in batch:
-    return jnp.where(mask, batch["hist_time"], 0.0)
+    return batch["hist_time"]
+  mask = batch["hist_mask"]
   place = jnp.cumsum(mask, axis=1) - mask.astype(jnp.int32)
   return place.astype(jnp.float32) / mask.shape[1]
 
