@@ -12,7 +12,7 @@
 A world is a table: its arms run with seeds 0, 1, ... and are compared on its metrics, by paired tests
 against its reference. A run's config is the arm's, else the world's, else this very one; the settings
 of the arm and then of the world are applied to it. A claim is about means over seeds; "at_least"
-instead of "worse" compares with a number. Thresholds are part of the config, fixed before the run.
+instead of "worse" compares with a number, and "relative" instead of "margin" is a share of "worse". Thresholds are part of the config, fixed before the run.
 Runs live in the workdir and are picked up again; the result is written to docs/results/NAME.json.
 """
 
@@ -158,6 +158,8 @@ def check(claim: Mapping[str, Any], runs: Mapping[str, Mapping[str, Run]]) -> di
   else:
     worse = float(side(claim["worse"]).values(metric).mean())
     against = f"{claim['worse']} {worse:.4f}"
+  if "relative" in claim:
+    margin = float(claim["relative"]) * worse
   passed = better - worse >= margin
   sign = f"{margin:+g} or more" if margin else "no less"
   text = f"{claim['name']}: {metric} of {claim['better']} {better:.4f} against {against}: {sign}"
