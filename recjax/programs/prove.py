@@ -12,8 +12,9 @@
 A world is a table: its arms run with seeds 0, 1, ... and are compared on its metrics, by paired tests
 against its reference. A run's config is the arm's, else the world's, else this very one; the settings
 of the arm and then of the world are applied to it. A claim is about means over seeds; "at_least"
-instead of "worse" compares with a number, and "relative" instead of "margin" is a share of "worse". Thresholds are part of the config, fixed before the run.
-Runs live in the workdir and are picked up again; the result is written to docs/results/NAME.json.
+instead of "worse" compares with a number, and "relative" instead of "margin" is a share of "worse".
+Thresholds are part of the config, fixed before the run. Runs live in the workdir and are picked up
+again; the result is written to docs/results/NAME.json.
 """
 
 import ast
