@@ -296,39 +296,39 @@ def test_switches(switches):
 def updater(config, **changes):
   spec = schema()
   learner = idnp.build(config, spec)
-  settings = toys.config(mesh=toys.Mesh(data=1), optimizer=Optimizer(name="sgd", learning_rate=0.1))
+  settings = toys.config(mesh=toys.Mesh(data=8), optimizer=Optimizer(name="sgd", learning_rate=0.1))
   settings = dataclasses.replace(settings, **changes)
   return Updater(learner, settings, spec, make_mesh(settings.mesh), 10)
 
 
 def test_micro_batches_give_the_step_of_the_whole_batch():
-  rows = batch([*ROWS, *ROWS[::-1]])
+  rows = batch([*ROWS, *ROWS[::-1]] * 2)
   states = []
   for parts in (1, 2):
-    made = updater(SMALL, train=Train(batch_size=8, steps=10, micro_batches=parts))
+    made = updater(SMALL, train=Train(batch_size=16, steps=10, micro_batches=parts))
     state = jax.jit(made.create)(np.uint32(3))
     states.append(jax.jit(made.update)(state, rows))
   left, right = (state.variables for state in states)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), left, right)
-  assert left["schedule"]["rows"] == 8
+  assert left["schedule"]["rows"] == 16
 
 
 def test_rows_are_the_dense_step_by_another_rule():
   """With bce only named rows move, and the loss is that of whole tables."""
   config = dataclasses.replace(SMALL, loss="bce")
-  found = {}
+  found, given = {}, batch(ROWS * 2)
   for training in ("dense", "rows"):
     made = updater(
-      config, train=Train(batch_size=4, steps=10), tables=Tables(training=training)
+      config, train=Train(batch_size=8, steps=10), tables=Tables(training=training)
     )
     before = jax.jit(made.create)(np.uint32(3))
-    after = jax.jit(made.update)(before, batch(ROWS))
+    after = jax.jit(made.update)(before, given)
     found[training] = made, before, after
   dense, rows = (found[name][2].window["loss"] for name in ("dense", "rows"))
   np.testing.assert_allclose(dense, rows, rtol=1e-5)
   made, before, after = found["rows"]
   draw_key, _ = jax.random.split(step_key(before.seed, before.step))
-  drawn = made.learner.draw(before.variables, batch(ROWS), draw_key)
+  drawn = made.learner.draw(before.variables, given, draw_key)
   named = np.union1d(np.ravel(drawn["hist_item"]), np.ravel(drawn["negative_item"]))
   for name in ("item", "output", "bias"):
     was, now = before.variables["tables"][name], after.variables["tables"][name]
