@@ -305,7 +305,8 @@ def test_micro_batches_give_the_step_of_the_whole_batch():
   rows = batch([*ROWS, *ROWS[::-1]] * 2)
   states = []
   for parts in (1, 2):
-    made = updater(SMALL, train=Train(batch_size=16, steps=10, micro_batches=parts))
+    config = dataclasses.replace(SMALL, loss="bce")
+    made = updater(config, train=Train(batch_size=16, steps=10, micro_batches=parts))
     state = jax.jit(made.create)(np.uint32(3))
     states.append(jax.jit(made.update)(state, rows))
   left, right = (state.variables for state in states)
