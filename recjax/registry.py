@@ -18,6 +18,7 @@ MODULES = {
     "sasrec": "recjax.models.retrieval.sasrec",
     "gru4rec": "recjax.models.retrieval.gru4rec",
     "mqsa_ted": "recjax.models.retrieval.mqsa_ted",
+    "idnp": "recjax.models.retrieval.idnp",
     "counts": "recjax.models.retrieval.counts",
     "din": "recjax.models.ranking.din",
   },
@@ -31,6 +32,7 @@ MODULES = {
   "view": {
     "next_item": "recjax.data.views.next_item",
     "ctr": "recjax.data.views.ctr",
+    "interest_functions": "recjax.data.views.interest_functions",
     "table": "recjax.data.views.table",
   },
   "evaluator": {

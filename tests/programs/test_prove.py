@@ -50,7 +50,7 @@ def arms(tmp_path):
     ({"better": "a", "worse": "b", "metric": "auc", "margin": 0.1}, 0.11, True),
     ({"better": "a", "worse": "b", "metric": "auc", "margin": 0.12}, 0.11, False),
     ({"better": "b", "worse": "a", "metric": "auc"}, -0.11, False),
-    ({"better": "a", "worse": "b", "metric": "auc", "relative": 0.15}, 0.11, True),
+    ({"better": "a", "worse": "b", "metric": "auc", "relative": 0.15}, 0.11, True),  # of 0.71
     ({"better": "a", "worse": "b", "metric": "auc", "relative": 0.16}, 0.11, False),
     ({"better": "a", "at_least": 0.82, "metric": "auc"}, 0.0, True),
     ({"better": "a", "worse": "fact:bayes_auc", "metric": "auc", "margin": -0.09}, -0.08, True),

@@ -8,6 +8,8 @@ Sequences, as an event log:
  - `markov`: users walk along a fixed item-to-item chain, so that the last item tells the next.
  - `two_signals`: some steps go to the last item's one successor, the others to any item of a group
    that the user likes and has visited lately, so that one needs the last item or the last few.
+ - `interest_functions`: topics that move with time, for each user at a velocity of its own
+   (`planted_functions`).
 """
 
 import dataclasses
@@ -19,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from recjax.data.click_table import ClickTable
+from recjax.data.sources import planted_functions
 from recjax.data.sources.base import Chunk, Common, Source, fingerprint
 from recjax.errors import ConfigError
 from recjax.registry import unknown
@@ -28,20 +31,22 @@ from recjax.registry import unknown
 class Config(Common):
   """Keys of `config.data` for planted data; 0 and -1 stand for the generator's own setting."""
 
-  # "markov", "two_signals" (event logs), or "count", "recency", "long" (click tables).
+  # "markov", "two_signals", "interest_functions" (event logs), or "count", "recency", "long" (click
+  # tables).
   generator: str = "markov"
   seed: int = 0
-  # Items; categories are dealt out to them in turn. 0: 120 for markov, 400 for two_signals, 2048 for
-  # click tables.
+  # Items; categories are dealt out to them in turn (interest_functions: in blocks). 0: 120 for
+  # markov, 400 for two_signals, 64 for interest_functions, 2048 for click tables.
   num_items: int = 0
-  # Categories of the items. 0: 8 for markov, 20 for two_signals, 64 for click tables.
+  # Categories of the items. 0: 8 for markov and interest_functions, 20 for two_signals, 64 for click
+  # tables.
   num_categories: int = 0
-  # Event logs: users, and events of each, drawn evenly between the two.
+  # Event logs: users; markov and two_signals: events of each, drawn evenly between the two.
   num_users: int = 300
   shortest: int = 8
   longest: int = 30
   # Share of history that is noise: steps off the chain (markov, .2), behaviours outside the user's
-  # interests (count .2, recency .1, long .3). -1: the value given here.
+  # interests (count .2, recency .1, long .3, interest_functions .1). -1: the value given here.
   noise: float = -1.0
   # two_signals: share of steps to the successor.
   follow: float = 0.35
@@ -174,16 +179,21 @@ def _clicks(
 
 
 def open_source(config: Config) -> Source | ClickTable:
-  """The sequences of `markov` or `two_signals` as a source, or a click table.
+  """The sequences of an event log's generator as a source, or a click table.
 
   `facts` of the log hold `successor` (the next item on the chain by item, entry 0 unused), and for
   markov `noise`: the best possible HR@1 without leaving out seen items is about 1 - noise. Events of
-  `two_signals` have a column `step`: start, successor or collaborative.
+  `two_signals` have a column `step`: start, successor or collaborative. Those of `interest_functions`
+  hold `bayes_hr`, see `planted_functions.best_hit_rates`.
   """
   if config.generator in SETTINGS:
     return click_table(config)
+  if config.generator == "interest_functions":
+    return _functions(config)
   if config.generator not in SEQUENCES:
-    raise ConfigError(unknown("generator", config.generator, (*SEQUENCES, *SETTINGS)))
+    raise ConfigError(
+      unknown("generator", config.generator, (*SEQUENCES, "interest_functions", *SETTINGS))
+    )
   usual = SEQUENCES[config.generator]
   num_items = config.num_items or usual.num_items
   num_categories = config.num_categories or usual.num_categories
@@ -216,11 +226,33 @@ def open_source(config: Config) -> Source | ClickTable:
     fingerprint=made,
     chunks=chunks,
     timing="time",
-    items=functools.partial(_items, num_items, num_categories),
+    items=functools.partial(_item_table, num_items, lambda place: place % num_categories),
     way=f"planted, seed {config.seed}",
     licence=LICENCE,
     place=f"planted {config.generator}",
     facts=facts,
+  )
+
+
+def _functions(config: Config) -> Source:
+  num_items, topics = config.num_items or 64, config.num_categories or 8
+  noise = 0.1 if config.noise < 0 else config.noise
+  if num_items % topics or num_items == topics or config.num_users < 1:
+    raise ConfigError(
+      f"config.data: {num_items} items cannot be dealt evenly to {topics} categories of several, "
+      f"or there are no users ({config.num_users})."
+    )
+  made = (config.seed, config.num_users, num_items, topics, noise)
+  return Source(
+    name="planted_interest_functions",
+    fingerprint=fingerprint("interest_functions", 1, *made),
+    chunks=functools.partial(planted_functions.walks, *made),
+    timing="time",
+    items=functools.partial(_item_table, num_items, lambda place: place // (num_items // topics)),
+    way=f"planted, seed {config.seed}",
+    licence=LICENCE,
+    place="planted interest functions",
+    facts={"bayes_hr": planted_functions.best_hit_rates(config.seed, num_items, topics, noise)},
   )
 
 
@@ -309,12 +341,13 @@ def _walks(
   yield Chunk(user + 1, item[user, step], starts[user] + 3600 * step, {})
 
 
-def _items(num_items: int, num_categories: int) -> pa.Table:
+def _item_table(num_items: int, category: Callable[[np.ndarray], np.ndarray]) -> pa.Table:
+  """Items with titles; `category` gives categories from 0 for places from 0."""
   ids = np.arange(1, num_items + 1)
   return pa.table(
     {
       "item_id": ids,
       "title": [f"Item {number}" for number in ids],
-      "category_id": (ids - 1) % num_categories + 1,
+      "category_id": category(ids - 1) + 1,
     }
   )

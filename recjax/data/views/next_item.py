@@ -118,6 +118,11 @@ def holdout_cases(log: EventLog, holdout: Holdout, length: int) -> Cases:
     "begin": holdout.begin.astype(dtype),
     "end": holdout.history_end.astype(dtype),
   }
+  return cases_of(log, holdout, Rows(len(holdout.user), columns, gather, schema))
+
+
+def cases_of(log: EventLog, holdout: Holdout, rows: Rows) -> Cases:
+  """The cases of a held-out part: `rows` with what was seen before each moment and what followed."""
   longest = int((holdout.history_end - holdout.begin).max(initial=1))
   seen = lambda index: ragged(
     log.item, holdout.begin[index], holdout.history_end[index], longest
@@ -132,7 +137,6 @@ def holdout_cases(log: EventLog, holdout: Holdout, length: int) -> Cases:
     names = log.facts.get("names", {}).get(f"events.{name}")
     return np.asarray(names)[values] if names else values
 
-  rows = Rows(len(holdout.user), columns, gather, schema)
   return Cases(rows, holdout.user, targets, seen, column)
 
 
