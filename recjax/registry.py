@@ -17,6 +17,8 @@ MODULES = {
   "model": {
     "sasrec": "recjax.models.retrieval.sasrec",
     "gru4rec": "recjax.models.retrieval.gru4rec",
+    "mqsa_ted": "recjax.models.retrieval.mqsa_ted",
+    "idnp": "recjax.models.retrieval.idnp",
     "counts": "recjax.models.retrieval.counts",
     "din": "recjax.models.ranking.din",
     "diffumin": "recjax.models.ranking.diffumin",
@@ -32,6 +34,7 @@ MODULES = {
     "next_item": "recjax.data.views.next_item",
     "ctr": "recjax.data.views.ctr",
     "exposures": "recjax.data.views.exposures",
+    "interest_functions": "recjax.data.views.interest_functions",
     "table": "recjax.data.views.table",
   },
   "evaluator": {

@@ -48,7 +48,8 @@ def assemble(config: Config) -> Parts:
   learner = model.build(config.model, view.train.schema, view.counts)
   items = data.items if isinstance(data, EventLog) else {}
   catalogue = Catalogue(
-    data.vocabularies["item"] - 1, view.counts["item"], items.get("category")
+    data.vocabularies["item"] - 1, view.counts["item"], items.get("category"),
+    getattr(view.counts, "transitions", None),
   )
   evaluators = {
     part: {
