@@ -122,7 +122,7 @@ def test_the_short_term_part_sees_the_newest_behaviours_only():
   made = Compiled(dataclasses.replace(OMIE, recent=2, r_times_v=False))
   # A tower that reads the short-term part alone: the last 8 of v, W v + b, r and s.
   dense = made.variables["params"]["tower"]["dense_0"]
-  dense["kernel"] = dense["kernel"].at[:-8].set(0.0)
+  dense["kernel"] = 50.0 * dense["kernel"].at[:-8].set(0.0)
   batch = {**make_batch(rows=1), "hist_mask": jnp.array([[1, 1, 0, 1, 1, 0]], bool)}
   score = lambda *items: made.score({**batch, "hist_item": jnp.array([items])})
   expected = score(1, 2, 9, 3, 4, 9)
