@@ -21,6 +21,7 @@ MODULES = {
     "idnp": "recjax.models.retrieval.idnp",
     "counts": "recjax.models.retrieval.counts",
     "din": "recjax.models.ranking.din",
+    "diffumin": "recjax.models.ranking.diffumin",
   },
   "source": {
     "movielens_100k": "recjax.data.sources.movielens",
@@ -32,6 +33,7 @@ MODULES = {
   "view": {
     "next_item": "recjax.data.views.next_item",
     "ctr": "recjax.data.views.ctr",
+    "exposures": "recjax.data.views.exposures",
     "interest_functions": "recjax.data.views.interest_functions",
     "table": "recjax.data.views.table",
   },

@@ -4,6 +4,8 @@ Click tables: rows of a history, a target and a click whose probability is known
  - `count`: clicks grow with the number of behaviours in the target's category (G-COUNT).
  - `recency`: the same, recent behaviours counting more (G-RECENCY).
  - `long`: as `count` with 100 behaviours and more noise, so that a short window is not enough.
+ - `multi`: items have three categories, one of each kind; clicks grow with the number of kinds in
+   which the target's category is frequent among 100 behaviours (G-MULTI).
 Sequences, as an event log:
  - `markov`: users walk along a fixed item-to-item chain, so that the last item tells the next.
  - `two_signals`: some steps go to the last item's one successor, the others to any item of a group
@@ -21,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from recjax.data.click_table import ClickTable
-from recjax.data.sources import planted_functions
+from recjax.data.sources import planted_functions, planted_kinds
 from recjax.data.sources.base import Chunk, Common, Source, fingerprint
 from recjax.errors import ConfigError
 from recjax.registry import unknown
@@ -31,27 +33,29 @@ from recjax.registry import unknown
 class Config(Common):
   """Keys of `config.data` for planted data; 0 and -1 stand for the generator's own setting."""
 
-  # "markov", "two_signals", "interest_functions" (event logs), or "count", "recency", "long" (click
-  # tables).
+  # "markov", "two_signals", "interest_functions" (event logs), or "count", "recency", "long", "multi"
+  # (click tables).
   generator: str = "markov"
   seed: int = 0
   # Items; categories are dealt out to them in turn (interest_functions: in blocks). 0: 120 for
-  # markov, 400 for two_signals, 64 for interest_functions, 2048 for click tables.
+  # markov, 400 for two_signals, 64 for interest_functions, 2048 for click tables; multi has one item
+  # for each combination of categories.
   num_items: int = 0
   # Categories of the items. 0: 8 for markov and interest_functions, 20 for two_signals, 64 for click
-  # tables.
+  # tables, 16 of each kind for multi.
   num_categories: int = 0
   # Event logs: users; markov and two_signals: events of each, drawn evenly between the two.
   num_users: int = 300
   shortest: int = 8
   longest: int = 30
   # Share of history that is noise: steps off the chain (markov, .2), behaviours outside the user's
-  # interests (count .2, recency .1, long .3, interest_functions .1). -1: the value given here.
+  # interests (count .2, recency .1, long .3, multi .5, interest_functions .1). -1: the value here.
   noise: float = -1.0
   # two_signals: share of steps to the successor.
   follow: float = 0.35
   # Click tables: rows of each part, length of history and interests of a user. 0: 20 behaviours
-  # and 4 interests, for long 100 and 6. two_signals has 3 interests.
+  # and 4 interests, for long 100 and 6; multi has 100 and one interest of each kind. two_signals has
+  # 3 interests.
   num_train: int = 40_000
   num_validation: int = 10_000
   num_test: int = 10_000
@@ -79,6 +83,7 @@ SETTINGS = {
   "count": _Setting(20, 4, 0.2, _count_logit),
   "recency": _Setting(20, 4, 0.1, _recency_logit),
   "long": _Setting(100, 6, 0.3, _count_logit),
+  "multi": _Setting(100, planted_kinds.KINDS, 0.5, planted_kinds.logit),
 }
 class _Sequences(NamedTuple):
   num_items: int
@@ -95,7 +100,8 @@ def click_table(config: Config) -> ClickTable:
   """The click table that `config.generator` names; every row is a user of its own.
 
   The Bayes AUC of the default settings, which no model can be expected to beat, is about .883
-  (count), .890 (recency) and .911 (long). Raises ConfigError for settings that cannot work.
+  (count), .890 (recency), .911 (long) and .735 (multi). Raises ConfigError for settings that cannot
+  work.
   """
   if config.generator not in SETTINGS:
     raise ConfigError(unknown("click table generator", config.generator, SETTINGS))
@@ -105,9 +111,12 @@ def click_table(config: Config) -> ClickTable:
     interests=config.interests or setting.interests,
     noise=setting.noise if config.noise < 0 else config.noise,
   )
-  num_items = config.num_items or 2048
-  num_categories = config.num_categories or 64
-  if num_items % num_categories or setting.interests > num_categories:
+  multi = config.generator == "multi"
+  num_categories = config.num_categories or (planted_kinds.CATEGORIES if multi else 64)
+  num_items = config.num_items or (planted_kinds.combinations(num_categories) if multi else 2048)
+  if multi:
+    planted_kinds.check(num_items, num_categories, setting.interests)
+  elif num_items % num_categories or setting.interests > num_categories:
     raise ConfigError(
       f"config.data: {num_items} items cannot be dealt evenly to {num_categories} categories of "
       f"which a user likes {setting.interests}."
@@ -116,8 +125,9 @@ def click_table(config: Config) -> ClickTable:
   parts, start = {}, 1
   for number, (part, rows) in enumerate(sizes.items()):
     rng = np.random.default_rng([config.seed, number])
+    clicks = planted_kinds.clicks if multi else _clicks
     made = [
-      _clicks(rng, min(ROWS, rows - at), num_items, num_categories, setting)
+      clicks(rng, min(ROWS, rows - at), num_items, num_categories, setting)
       for at in range(0, max(rows, 1), ROWS)
     ]
     columns = {name: np.concatenate([chunk[name] for chunk in made]) for name in made[0]}

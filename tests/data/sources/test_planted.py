@@ -14,7 +14,7 @@ def table(**options):
   return load({"name": "planted", **options})
 
 
-BAYES = {"count": 0.885, "recency": 0.889, "long": 0.913}
+BAYES = {"count": 0.885, "recency": 0.889, "long": 0.913, "multi": 0.735}
 
 
 @pytest.mark.parametrize("generator, bayes", BAYES.items())
@@ -180,6 +180,8 @@ def test_the_oracle_by_hand():
     ({"generator": "markof"}, "Did you mean 'markov'"),
     ({"generator": "count", "num_items": 100}, "cannot be dealt evenly"),
     ({"generator": "count", "interests": 65}, "cannot be dealt evenly"),
+    ({"generator": "multi", "num_categories": 50}, "given 50 categories, 4096 items and 3 interests"),
+    ({"generator": "multi", "interests": 2}, "one interest of each kind"),
     ({"num_users": 0}, "markov needs"),
     ({"generator": "interest_functions", "num_items": 60}, "60 items cannot be dealt evenly"),
     ({"generator": "interest_functions", "num_users": 0}, "there are no users"),
@@ -199,3 +201,22 @@ def test_another_name_is_enough():
     data_config({"name": "movielens_100k", "seed": 1})
   with pytest.raises(ConfigError, match="lacks the key 'name'"):
     data_config({"seed": 1})
+
+
+def test_clicks_of_three_kinds():
+  made = table(generator="multi", num_train=3000, num_validation=30, num_test=70, seed=3)
+  assert made.vocabularies == {"user": 3101, "item": 4097, "category": 49}
+  part = made.parts["train"]
+  history, target = part["hist_cat"], part["target_cat"]
+  assert history.shape == (3000, 100, 3) and target.shape == (3000, 3)
+  for categories, items in ((history, part["hist_item"]), (target, part["target_item"])):
+    value = categories - 16 * np.arange(3) - 1  # kinds have numbers of their own
+    assert value.min() == 0 and value.max() == 15
+    np.testing.assert_array_equal(items, value @ [1, 16, 256] + 1)
+  share = (history == target[:, None]).mean(1)
+  logit = 1.2 * (share >= 0.1).sum(1) - 1.5
+  np.testing.assert_allclose(part["bayes"], 1 / (1 + np.exp(-logit)), rtol=1e-5)
+  # Half of the behaviours express one liked value of three; the rest is chance, one in sixteen.
+  counts = np.apply_along_axis(np.bincount, 1, history.reshape(3000, -1), minlength=49)[:, 1:]
+  liked = counts.reshape(3000, 3, 16).max(2).mean()
+  assert liked == pytest.approx(100 * (1 / 6 + 5 / 6 / 16), abs=0.7)
