@@ -282,7 +282,10 @@ def explain_flags(argv: list[str], error: Exception) -> str:
 
 
 def typed(cls: type, mapping: Any, where: str, shallow: bool = False) -> Any:
-  """A frozen dataclass `cls` from a mapping; unknown keys and wrong types raise ConfigError."""
+  """A frozen dataclass `cls` from a mapping; unknown keys and wrong types raise ConfigError.
+
+  A field with `metadata={"module": kind}` holds the config of a registered module of that kind.
+  """
   if isinstance(mapping, cls):
     return mapping
   if dataclasses.is_dataclass(mapping):
@@ -293,11 +296,15 @@ def typed(cls: type, mapping: Any, where: str, shallow: bool = False) -> Any:
   for key in mapping:
     if key not in hints:
       raise ConfigError(registry.unknown(f"key of {where}", key, hints))
-  values = {
-    key: value if shallow and key not in ("name", "seed", "seeds", "allow_config_change")
-    else _cast(hints[key], value, f"{where}.{key}")
-    for key, value in mapping.items()
-  }
+  modules = {f.name: f.metadata["module"] for f in dataclasses.fields(cls) if "module" in f.metadata}
+  values = {}
+  for key, value in mapping.items():
+    if key in modules:
+      values[key] = _module_config(modules[key], value, f"{where}.{key}")
+    elif shallow and key not in ("name", "seed", "seeds", "allow_config_change"):
+      values[key] = value
+    else:
+      values[key] = _cast(hints[key], value, f"{where}.{key}")
   missing = [
     f.name for f in dataclasses.fields(cls)
     if f.name not in values

@@ -22,6 +22,8 @@ MODULES = {
     "counts": "recjax.models.retrieval.counts",
     "din": "recjax.models.ranking.din",
     "diffumin": "recjax.models.ranking.diffumin",
+    "text_to_image": "recjax.models.alignment.text_to_image",
+    "ppd": "recjax.models.alignment.ppd",
   },
   "source": {
     "movielens_100k": "recjax.data.sources.movielens",
@@ -29,6 +31,8 @@ MODULES = {
     "csv": "recjax.data.sources.csv",
     "tfds": "recjax.data.sources.tfds",
     "planted": "recjax.data.sources.planted",
+    "tastes": "recjax.data.sources.tastes",
+    "emoji": "recjax.data.sources.emoji",
   },
   "view": {
     "next_item": "recjax.data.views.next_item",
@@ -36,11 +40,18 @@ MODULES = {
     "exposures": "recjax.data.views.exposures",
     "interest_functions": "recjax.data.views.interest_functions",
     "table": "recjax.data.views.table",
+    "samples": "recjax.data.views.samples",
+    "sample_pairs": "recjax.data.views.sample_pairs",
   },
   "evaluator": {
     "full_ranking": "recjax.evaluate.full_ranking",
     "sampled_ranking": "recjax.evaluate.sampled_ranking",
     "ctr": "recjax.evaluate.ctr",
+    "denoising": "recjax.evaluate.denoising",
+    "personal_samples": "recjax.evaluate.personal_samples",
+  },
+  "host": {
+    "small": "recjax.diffusion.small_host",
   },
 }
 

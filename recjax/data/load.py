@@ -1,4 +1,4 @@
-"""From `config.data` to an event log or a click table: the one entry point for all sources."""
+"""From `config.data` to an event log or a table of examples: the one entry point for all sources."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,13 +8,14 @@ from typing import Any
 from recjax.config import data_config
 from recjax.data.click_table import ClickTable
 from recjax.data.log import EventLog
+from recjax.data.preference_table import PreferenceTable
 from recjax.data.prepared import open_log, prepare
-from recjax.data.sources.base import cache_root, data_root
+from recjax.data.sources.base import Source, cache_root, data_root
 from recjax.errors import ConfigError
 from recjax.registry import MODULES, resolve, unknown
 
 
-def load(config: Mapping[str, Any] | Any) -> EventLog | ClickTable:
+def load(config: Mapping[str, Any] | Any) -> EventLog | ClickTable | PreferenceTable:
   """The data that `config.data` asks for; an event log is prepared and cached on first use.
 
   `name` is a registered source (`movielens_100k`, `planted`, `csv`, `tfds`), the name of a folder
@@ -29,7 +30,7 @@ def load(config: Mapping[str, Any] | Any) -> EventLog | ClickTable:
   elif options.file_prefix:
     raise ConfigError(f"config.data.file_prefix is for folders; {options.name!r} is none.")
   opened = module.open_source(options)
-  if isinstance(opened, ClickTable):
+  if not isinstance(opened, Source):
     return opened
   prepared = prepare(
     opened, cache_root(options.cache), options.core, options.duplicates,

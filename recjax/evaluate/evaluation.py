@@ -29,6 +29,7 @@ class Evaluation(NamedTuple):
     lists: int32 [n, k] recommended items, best first, 0 where a list is short; None where the
       evaluator makes no lists.
     facts: counts that qualify the values, such as users left out.
+    pictures: images uint8 [H, W, 3] to look at, by name.
   """
 
   values: dict[str, float]
@@ -36,6 +37,7 @@ class Evaluation(NamedTuple):
   case_user: np.ndarray
   lists: np.ndarray | None
   facts: dict[str, Any]
+  pictures: Mapping[str, np.ndarray] = {}
 
 
 class Catalogue(NamedTuple):
@@ -87,6 +89,12 @@ def require_cases(count: int) -> None:
   """Raises DataError when there is nothing to evaluate on."""
   if count == 0:
     raise DataError("There are no cases to evaluate on.")
+
+
+def require_catalogue(catalogue: Catalogue | None, evaluator: str) -> None:
+  """Raises ConfigError where an evaluator that ranks items meets data without any."""
+  if catalogue is None:
+    raise ConfigError(f"Evaluator {evaluator!r} ranks items, and these data have none.")
 
 
 def compile_step(step: Callable, mesh: Mesh) -> Callable:

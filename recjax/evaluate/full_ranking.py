@@ -18,6 +18,7 @@ from recjax.evaluate.evaluation import (
   fit_batch_size,
   require,
   require_cases,
+  require_catalogue,
   run_batches,
 )
 from recjax.evaluate.topk import top_items
@@ -58,7 +59,7 @@ def build(
   cases: Cases,
   *,
   mesh: jax.sharding.Mesh,
-  catalogue: Catalogue,
+  catalogue: Catalogue | None,
 ) -> Callable[[Any], Evaluation]:
   """Prepares a full ranking; the returned run(variables) compiles once.
 
@@ -76,6 +77,7 @@ def build(
     DataError: no cases, none with a target, or (from run) scores that are NaN or infinite.
   """
   require(predict, ("encode_user", "score_items"), "full_ranking")
+  require_catalogue(catalogue, "full_ranking")
   require_cases(cases.rows.count)
   longest = max(config.cutoffs)
   batch_size = fit_batch_size(config.batch_size, cases.rows.count, mesh)

@@ -24,6 +24,7 @@ from recjax.evaluate.evaluation import (
   fit_batch_size,
   require,
   require_cases,
+  require_catalogue,
   run_batches,
 )
 from recjax.registry import unknown
@@ -59,7 +60,7 @@ def build(
   cases: Cases,
   *,
   mesh: jax.sharding.Mesh,
-  catalogue: Catalogue,
+  catalogue: Catalogue | None,
 ) -> Callable[[Any], Evaluation]:
   """Prepares a sampled ranking; the returned run(variables) compiles once.
 
@@ -74,6 +75,7 @@ def build(
       too few unseen items, or scores that are NaN.
   """
   require(predict, ("score",), "sampled_ranking")
+  require_catalogue(catalogue, "sampled_ranking")
   require_cases(cases.rows.count)
   for name, field in cases.rows.schema.fields.items():
     if name.startswith("target_") and name != "target_item" and field.vocabulary is not None:

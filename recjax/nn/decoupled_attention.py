@@ -6,6 +6,7 @@ Ye et al., 2023, arXiv 2308.06721 (IP-Adapter): K and V come from the text and s
 from another condition. One softmax over both kinds of keys would make them compete; two do not.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -57,12 +58,23 @@ def decoupled_attention(
   value: jax.Array,
   heads: int,
   site: str,
-  extra: Extra | None,
+  extra: Extra | Sequence[Extra] | None,
 ) -> jax.Array:
-  """Attention to key and value plus, where `extra` has this site, its branch; [B, S, D]."""
+  """Attention to key and value plus the branch of every `extra` that has this site; [B, S, D].
+
+  Several extras are as many softmaxes, whose outputs add up with their own scales.
+  """
   mixed = attend(query, key, value, heads)
-  if extra is None or site not in extra.key:
-    return mixed
-  branch = attend(query, extra.key[site], extra.value[site], heads, extra.mask)
-  scale = jnp.asarray(extra.scale, branch.dtype)
-  return mixed + scale.reshape(scale.shape + (1,) * (branch.ndim - scale.ndim)) * branch
+  for one in branches(extra):
+    if site in one.key:
+      branch = attend(query, one.key[site], one.value[site], heads, one.mask)
+      scale = jnp.asarray(one.scale, branch.dtype)
+      mixed += scale.reshape(scale.shape + (1,) * (branch.ndim - scale.ndim)) * branch
+  return mixed
+
+
+def branches(extra: Extra | Sequence[Extra] | None) -> tuple[Extra, ...]:
+  """What is added, as a tuple: nothing, one branch or several."""
+  if extra is None:
+    return ()
+  return (extra,) if isinstance(extra, Extra) else tuple(extra)

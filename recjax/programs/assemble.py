@@ -22,8 +22,8 @@ class Parts(NamedTuple):
   Attributes:
     config: the resolved config.
     mesh: the devices.
-    data: the event log or click table.
-    split: training ranges and held-out moments; None for a click table, which comes split.
+    data: the event log, or a table of examples.
+    split: training ranges and held-out moments; None for tables, which come split.
     view: rows to train on and cases to evaluate.
     learner: the model as pure functions.
     evaluators: part ("validation", "test") -> evaluator name -> function of variables.
@@ -47,10 +47,12 @@ def assemble(config: Config) -> Parts:
   model = registry.resolve("model", config.model.name)
   learner = model.build(config.model, view.train.schema, view.counts)
   items = data.items if isinstance(data, EventLog) else {}
-  catalogue = Catalogue(
-    data.vocabularies["item"] - 1, view.counts["item"], items.get("category"),
-    getattr(view.counts, "transitions", None),
-  )
+  catalogue = None
+  if "item" in data.vocabularies:
+    catalogue = Catalogue(
+      data.vocabularies["item"] - 1, view.counts["item"], items.get("category"),
+      getattr(view.counts, "transitions", None),
+    )
   evaluators = {
     part: {
       name: registry.resolve("evaluator", name).build(

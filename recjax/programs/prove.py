@@ -12,10 +12,11 @@
 
 A world is a table: its arms run with seeds 0, 1, ... and are compared on its metrics, by paired tests
 against its reference. A run's config is the arm's, else the world's, else this very one; the settings
-of the arm and then of the world are applied to it. A claim is about means over seeds; "at_least"
-instead of "worse" compares with a number, and "relative" is a margin as a share of worse. Thresholds
-are part of the config, fixed before the run. Runs live in the workdir and are picked up again; the
-result is written to docs/results/NAME.json. Claims about worlds that are left out are not stated.
+of the arm and then of the world are applied to it. A claim is about means over seeds; "at_least" or
+"at_most" instead of "worse" compares with a number, and "relative" instead of "margin" is a share of
+worse. Thresholds are part of the config, fixed before the run. Runs live in the workdir and are picked
+up again, stages in its folder `stages`, where arms that build on the same one share it; the result is
+written to docs/results/NAME.json. Claims about worlds that are left out are not stated.
 """
 
 import ast
@@ -70,7 +71,7 @@ def prove(config: Config, workdir: pathlib.Path | None) -> dict[str, Any]:
     runs[world] = {}
     for arm, arm_own in own.items():
       log.info("Proof %s: %s, %s", config.name, world, arm)
-      report = train(arm_own, folder / arm)
+      report = train(arm_own, folder / arm, workdir / "stages")
       if report["status"] != "finished":
         raise RecjaxError(f"The proof was interrupted in {world}; the same command goes on.")
       runs[world][arm] = Run(report, folder / arm)
@@ -163,6 +164,8 @@ def check(claim: Mapping[str, Any], runs: Mapping[str, Mapping[str, Run]]) -> di
   better = float(side(claim["better"]).values(metric).mean())
   if "at_least" in claim:
     worse, against = float(claim["at_least"]), f"{claim['at_least']}"
+  elif "at_most" in claim:
+    worse, against = float(claim["at_most"]), f"{claim['at_most']}"
   elif str(claim["worse"]).startswith("fact:"):
     fact = claim["worse"].removeprefix("fact:")
     known: Any = side(claim["better"]).report["data"]
@@ -178,6 +181,8 @@ def check(claim: Mapping[str, Any], runs: Mapping[str, Mapping[str, Run]]) -> di
   if "relative" in claim:
     margin, sign = float(claim["relative"]) * worse, f"{float(claim['relative']):+.1%} or more"
   passed = better - worse >= margin
+  if "at_most" in claim:
+    passed, sign = better <= worse, "no more"
   text = f"{claim['name']}: {metric} of {claim['better']} {better:.4f} against {against}: {sign}"
   return {
     **claim, "world": world, "left": better, "right": worse, "difference": better - worse,

@@ -5,7 +5,9 @@
     checkpoints/    latest states; best/ the variables of the best validation
     stages/NAME/    runs that this one builds on
     cases_PART.npz  value of every metric for every evaluated case
+    NAME_PART.png   pictures, where an evaluator makes some
     export/         variables, config, schema and names, for serving and other programs
+    variables_of_seeds.safetensors   where several seeds were trained: of all of them
     report.json     written last: its presence means finished
 """
 
@@ -26,11 +28,12 @@ import recjax
 from recjax.config import Config, essential, fingerprint, read_config_file, resolve, to_json
 from recjax.errors import ConfigError, RecjaxError
 from recjax.evaluate.evaluation import Evaluation
+from recjax.evaluate.pictures import write_png
 from recjax.programs.assemble import Parts
 from recjax.registry import unknown
 from recjax.serve.export import write_export
 from recjax.train import hosts
-from recjax.train.arrays import load_arrays
+from recjax.train.arrays import load_arrays, save_arrays
 from recjax.train.progress import Progress
 from recjax.train.state import TrainState
 from recjax.train.writers import Writer, read_json, write_json
@@ -91,32 +94,56 @@ def begin(config: Config, workdir: pathlib.Path) -> None:
 
 
 def run_stages(
-  config: Config, workdir: pathlib.Path, train: Callable
-) -> dict[str, dict[str, Any]]:
-  """Trains the stages in order, each in its own folder; returns their reports."""
-  reports = {}
+  config: Config, workdir: pathlib.Path, train: Callable, shared: pathlib.Path | None = None
+) -> dict[str, pathlib.Path] | None:
+  """Trains the stages in order, with the seeds of the run; their folders, or None if interrupted.
+
+  Stages live in the workdir, or in the folder `shared`, where their config is part of their name: runs
+  that build on the same stage then train it once. A stage that names a folder is a run finished before.
+  """
+  folders = {}
   for name, reference in config.stages.items():
     log.info("Stage %s: %s", name, reference)
-    reports[name] = train(read_config_file(reference), workdir / "stages" / name)
-    if reports[name]["status"] == "interrupted":
-      break
-  return reports
+    if not reference.partition(":")[0].endswith(".py"):
+      folders[name] = pathlib.Path(reference)
+      if not (folders[name] / "report.json").is_file():
+        raise ConfigError(f"Stage {name!r}: {reference} is neither a config file nor a finished run.")
+      continue
+    stage = read_config_file(reference)
+    stage = dataclasses.replace(stage, seed=config.seed, seeds=config.seeds)
+    own = workdir / "stages" / name
+    folders[name] = own if shared is None else shared / f"{name}-{fingerprint(stage)}"
+    if train(stage, folders[name], shared)["status"] == "interrupted":
+      return None
+  return folders
 
 
-def initialize(config: Config, workdir: pathlib.Path, state: TrainState) -> TrainState:
-  """The state with the variables that `config.initialize` takes from stages."""
+def initialize(
+  config: Config, folders: Mapping[str, pathlib.Path], state: TrainState
+) -> TrainState:
+  """The state with the variables that `config.initialize` takes from stages in these folders.
+
+  Seed by seed where the stage has as many seeds; else every seed starts from the stage's first.
+  """
   variables = state.variables
   for target, origin in config.initialize.items():
     stage, _, path = origin.partition(":")
     if stage not in config.stages:
       raise ConfigError(f"config.initialize[{target!r}]: " + unknown("stage", stage, config.stages))
-    source = _flat(load_arrays(workdir / "stages" / stage / "export" / "variables.safetensors"))
+    source = _flat(load_arrays(_variables_file(folders[stage], config.seeds)))
     picked = {k: v for k, v in source.items() if k == path or k.startswith(path + "/")}
     if not picked:
       raise ConfigError(f"Stage {stage!r}: " + unknown("variable", path, source))
     for name, value in picked.items():
       variables = _replace(variables, (target + name[len(path):]).split("/"), value, origin)
   return TrainState(**{**vars(state), "variables": variables})
+
+
+def _variables_file(folder: pathlib.Path, seeds: int) -> pathlib.Path:
+  """Variables of all seeds of a finished run where it has as many as asked for, else of the first."""
+  if seeds > 1 and read_run_config(folder).seeds == seeds:
+    return folder / "variables_of_seeds.safetensors"
+  return folder / "export" / "variables.safetensors"
 
 
 def _replace(tree: Mapping, path: list[str], value: np.ndarray, origin: str) -> dict:
@@ -172,6 +199,8 @@ def finish(
     parts_of_report[part] = summary(evaluations)
     if jax.process_index() == 0:
       save_cases(workdir / f"cases_{part}.npz", evaluations)
+      for name, image in pictures_of(evaluations).items():
+        write_png(workdir / f"{name}_{part}.png", image)
   report = {
     "status": "finished",
     "name": config.name,
@@ -190,6 +219,10 @@ def finish(
     "versions": versions(),
   }
   exported = first_seed(parts, variables["test"])
+  if config.seeds > 1 and parts.learner.loss is not None:
+    every = hosts.to_host(variables["test"])
+    if jax.process_index() == 0:
+      save_arrays(workdir / "variables_of_seeds.safetensors", every)
   if jax.process_index() == 0:
     write_export(
       workdir / "export", exported, to_json(config), parts.view.train.schema,
@@ -248,6 +281,11 @@ def save_cases(path: pathlib.Path, evaluations: list[dict[str, Evaluation]]) -> 
   partial = path.with_name(f".{path.stem}.partial.npz")
   np.savez(partial, **arrays)
   partial.replace(path)
+
+
+def pictures_of(evaluations: list[dict[str, Evaluation]]) -> dict[str, np.ndarray]:
+  """Images that the evaluators of the first seed made, by name."""
+  return {name: image for e in evaluations[0].values() for name, image in e.pictures.items()}
 
 
 def count_variables(variables: Mapping[str, Any], seeds: int) -> dict[str, int]:

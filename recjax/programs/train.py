@@ -33,9 +33,12 @@ from recjax.train.writers import Writer
 log = logging.getLogger("recjax")
 
 
-def train(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
+def train(
+  config: Config, workdir: pathlib.Path, shared: pathlib.Path | None = None
+) -> dict[str, Any]:
   """Trains, or goes on training, in a workdir; returns the report, also written as report.json.
 
+  Stages are trained in the workdir, or in the folder `shared` of several runs.
   A finished workdir is left alone. After SIGTERM the state is saved and the report says
   `status: interrupted`.
   """
@@ -47,8 +50,8 @@ def train(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
   started = time.perf_counter()
 
   # Stages that this experiment builds on; finished ones return at once.
-  stages = runs.run_stages(config, workdir, train)
-  if any(stage["status"] == "interrupted" for stage in stages.values()):
+  stages = runs.run_stages(config, workdir, train, shared)
+  if stages is None:
     return {"status": "interrupted"}
 
   # Data, view, learner, evaluators.
@@ -93,7 +96,7 @@ def train(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
       log.info("Going on from step %d.", step)
     else:
       state = jax.jit(create, out_shardings=shardings)(seeds)
-      state = runs.initialize(config, workdir, state)
+      state = runs.initialize(config, stages, state)
       step = 0
     best.forget_after(step)
     keep_best = BestVariables(best, abstract.variables, config)

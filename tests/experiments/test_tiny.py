@@ -19,6 +19,8 @@ KEYS = {
 LEARNT = {
   "ndcg@10": (0.05, 0.3),  # 120 items; the planted chain tells the next one four times out of five
   "auc": (0.5, 0.58),  # of a thousand rows, so that guessing stays within 0.04
+  "explained": (0.0, 0.6),  # of the noise
+  "win": (0.5, 0.58),  # of 256 samples against those of the base
 }
 
 
@@ -41,13 +43,15 @@ def test_tiny(path: pathlib.Path, tmp_path):
   with np.load(tmp_path / "cases_test.npz") as cases:
     evaluator = next(iter(config.evaluate))
     users = cases[f"{evaluator}/user"]
-    assert len(np.unique(users)) == len(users)
-    if metric == "ndcg@10":
-      assert len(users) == facts["cases"] == config.data.num_users
+    if metric in ("win", "explained"):
+      assert len(users) == facts["cases" if metric == "win" else "samples"]
+      assert np.isclose(cases[f"{evaluator}/{metric}"].mean(), value)
+    elif metric == "ndcg@10":
+      assert len(np.unique(users)) == len(users) == facts["cases"] == config.data.num_users
       assert facts["cases_without_targets"] == 0
       assert np.isclose(cases[f"{evaluator}/{metric}"].mean(), value)
     else:
       assert facts["rows"] == config.data.num_test
-      assert len(users) == facts["groups"]
+      assert len(np.unique(users)) == len(users) == facts["groups"]
   for name in ("config.json", "export/variables.safetensors", "export/items.json"):
     assert (tmp_path / name).is_file()

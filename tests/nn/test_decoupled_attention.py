@@ -62,6 +62,14 @@ def test_heads_are_separate(case):
   np.testing.assert_allclose(got, jnp.concatenate(halves, -1), atol=1e-6)
 
 
+def test_several_branches_add_up():
+  part = lambda branch: decoupled_attention(QUERY, KEY, VALUE, 1, "a", branch)
+  base, one = part(None), part(extra())
+  np.testing.assert_allclose(part((extra(0.25), extra(0.5))), base + 0.75 * (one - base), rtol=1e-6)
+  np.testing.assert_array_equal(part((extra(site="b"), extra())), one)
+  np.testing.assert_array_equal(part(()), base)
+
+
 def test_scale_of_each_row(case):
   query, key, value = case
   mask = jnp.ones((2, 4), bool)

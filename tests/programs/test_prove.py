@@ -52,6 +52,9 @@ def arms(tmp_path):
     ({"better": "b", "worse": "a", "metric": "auc"}, -0.11, False),
     ({"better": "a", "worse": "b", "metric": "auc", "relative": 0.15}, 0.11, True),  # of 0.71
     ({"better": "a", "worse": "b", "metric": "auc", "relative": 0.16}, 0.11, False),
+    ({"better": "b", "worse": "a", "metric": "auc", "relative": -0.14}, -0.11, True),
+    ({"better": "a", "at_most": 0.82, "metric": "auc"}, 0.0, True),
+    ({"better": "a", "at_most": 0.81, "metric": "auc"}, 0.01, False),
     ({"better": "a", "at_least": 0.82, "metric": "auc"}, 0.0, True),
     ({"better": "a", "worse": "fact:bayes_auc", "metric": "auc", "margin": -0.09}, -0.08, True),
     ({"better": "b", "worse": "fact:bayes_auc", "metric": "auc", "margin": -0.09}, -0.19, False),

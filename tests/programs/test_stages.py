@@ -7,6 +7,7 @@ import textwrap
 import numpy as np
 import pytest
 import running
+from safetensors.numpy import load_file
 
 from recjax.config import read_config_file
 from recjax.errors import ConfigError
@@ -93,3 +94,28 @@ def test_finished_stages_are_left_alone(tmp_path):
 def test_what_does_not_fit_is_named(names, sentence, tmp_path):
   with pytest.raises(ConfigError, match=re.escape(sentence)):
     train(config_file(tmp_path, names), tmp_path / "run")
+
+
+def test_runs_share_their_stages_seed_by_seed(tmp_path):
+  """Two runs find one stage of two seeds; each seed starts from its own, one seed from the first."""
+  config = config_file(tmp_path, {"tables/item": "first:tables/item"})
+  config = dataclasses.replace(config, seeds=2)
+  shared = tmp_path / "stages"
+  train(config, tmp_path / "run", shared)
+  (stage,) = shared.iterdir()
+  assert stage.name.startswith("first-") and not (tmp_path / "run" / "stages").exists()
+  before = running.tree(stage)
+  train(dataclasses.replace(config, name="other"), tmp_path / "other", shared)
+  assert running.tree(stage) == before
+  every = load_file(stage / "variables_of_seeds.safetensors")["tables/item"]
+  for folder in ("run", "other"):
+    own = load_file(tmp_path / folder / "variables_of_seeds.safetensors")["tables/item"]
+    np.testing.assert_array_equal(own, every)
+  assert np.abs(every[0] - every[1]).max() > 0.01
+
+  # A finished run can be named instead; one seed takes its first.
+  alone = dataclasses.replace(config, seeds=1, stages={"first": str(stage)})
+  train(alone, tmp_path / "alone")
+  np.testing.assert_array_equal(running.exported(tmp_path / "alone")["tables/item"], every[0])
+  with pytest.raises(ConfigError, match="neither a config file nor a finished run"):
+    train(dataclasses.replace(alone, stages={"first": "nowhere"}), tmp_path / "none")

@@ -52,6 +52,30 @@ class Cases(NamedTuple):
   column: Callable[[str], np.ndarray] | None = None
 
 
+class SampleCases(NamedTuple):
+  """Rows to generate samples for. A case is a user with a prompt.
+
+  Attributes:
+    rows: what the model may see.
+    user: int32 [n] user of each case; every user has equally many cases in a row.
+    prompt: int32 [n].
+    repeat: int32 [n] number of the case among those of its user; equal ones have the same prompt.
+    group: int32 [n] number of each case's group in `groups`.
+    groups: names of groups of users.
+    judge: (samples [m, H, W, C], user [m], prompt [m]) -> values [m] by name, "reward" among them.
+    shape: (H, W, C) of a sample.
+  """
+
+  rows: Rows
+  user: np.ndarray
+  prompt: np.ndarray
+  repeat: np.ndarray
+  group: np.ndarray
+  groups: tuple[str, ...]
+  judge: Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, np.ndarray]]
+  shape: tuple[int, int, int]
+
+
 class View(NamedTuple):
   """What a view makes of a data set.
 
