@@ -119,7 +119,7 @@ PROOF = {
     {"name": "samples keep to their prompt", "world": "tastes", "metric": "off_style",
      "better": "PPD", "at_most": 1.0},
     *({"name": f"reward {i}: one model comes near a model of its own", "world": "rewards",
-       "metric": f"gain_reward_{i}", "better": "PPD", "worse": f"reward {i} alone", "share": 0.8}
+       "metric": f"gain_reward_{i}", "better": "PPD", "worse": f"reward {i} alone", "relative": -0.2}
       for i in (1, 2, 3)),
     {"name": "mixing leaves the first reward", "world": "rewards", "metric": "mixed_first_order",
      "better": "PPD", "at_most": -0.9},

@@ -3,8 +3,9 @@
     python -m recjax.main --config=experiments/sasrec.py --workdir=runs/sasrec
 
 Leave-one-out, full ranking over 1,682 items, seen items left out. Expected: test NDCG@10 of about 0.12
-(last-item transition table: 0.079), in under three minutes on two CPU cores. Heads, learning rate and
-steps were chosen on the validation part with seed 0; GRU4Rec has the same and no search of its own.
+(last-item transition table: 0.079), in under three minutes on two CPU cores. Learning rate (0.001 to
+0.004), dropout (0.2 to 0.5) and heads (1, 2) are the best of 14 settings on the validation part with
+seed 100, which no proof uses; GRU4Rec's were chosen the same way from 16, in as many steps.
 `:tiny` runs on made-up sequences, without any download, in under a minute; `:data=NAME` takes another
 data set. `--mode=prove` compares it with popularity, transition table, item-kNN and GRU4Rec.
 """

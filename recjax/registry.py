@@ -17,8 +17,11 @@ MODULES = {
   "model": {
     "sasrec": "recjax.models.retrieval.sasrec",
     "gru4rec": "recjax.models.retrieval.gru4rec",
+    "mqsa_ted": "recjax.models.retrieval.mqsa_ted",
+    "idnp": "recjax.models.retrieval.idnp",
     "counts": "recjax.models.retrieval.counts",
     "din": "recjax.models.ranking.din",
+    "diffumin": "recjax.models.ranking.diffumin",
     "text_to_image": "recjax.models.alignment.text_to_image",
     "ppd": "recjax.models.alignment.ppd",
   },
@@ -34,6 +37,8 @@ MODULES = {
   "view": {
     "next_item": "recjax.data.views.next_item",
     "ctr": "recjax.data.views.ctr",
+    "exposures": "recjax.data.views.exposures",
+    "interest_functions": "recjax.data.views.interest_functions",
     "table": "recjax.data.views.table",
     "samples": "recjax.data.views.samples",
     "sample_pairs": "recjax.data.views.sample_pairs",

@@ -13,7 +13,7 @@ class ClickTable(NamedTuple):
     parts: columns of "train", "validation" and "test" by name, each with n rows: hist_item,
       hist_cat [n, L] int32, oldest first; hist_mask [n, L] bool; target_item, target_cat, user_id,
       group_id [n] int32; label, weight [n] float32; where the truth is known, bayes [n] float32:
-      the probability of a click.
+      the probability of a click. Items of A categories have hist_cat [n, L, A], target_cat [n, A].
     vocabularies: sizes of user, item and category, padding included.
     bayes_auc: AUC of the true probability by part, which no model can be expected to beat; empty
       where the truth is not known.

@@ -32,7 +32,11 @@ def load(config: Mapping[str, Any] | Any) -> EventLog | ClickTable | PreferenceT
   opened = module.open_source(options)
   if not isinstance(opened, Source):
     return opened
-  return open_log(prepare(opened, cache_root(options.cache), options.core, options.duplicates))
+  prepared = prepare(
+    opened, cache_root(options.cache), options.core, options.duplicates,
+    most_popular=options.most_popular,
+  )
+  return open_log(prepared)
 
 
 def folders_below(root: Path) -> list[str]:

@@ -224,15 +224,22 @@ def order(
 
 
 def core(
-  indptr: np.ndarray, columns: Columns, num_items: int, least: int, rows: int
+  indptr: np.ndarray, columns: Columns, num_items: int, least: int, rows: int, most_popular: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
   """Users [U] and items [I + 1] (bool) that stay when all with < `least` events go, repeatedly.
 
   `indptr` [U + 1] and the column `item` [E] are the log; user 0 and item 0 are padding and never
-  stay. A pass over the events a round, `rows` of them in memory.
+  stay. With `most_popular` above 0 that many items stay, those with the most events, of equal ones
+  the lower number, and only users go. A pass over the events a round, `rows` of them in memory.
   """
   users, items = np.ones(len(indptr) - 1, np.bool_), np.ones(num_items + 1, np.bool_)
   users[0] = items[0] = False
+  if most_popular:
+    count = np.zeros(len(items), np.int64)
+    for start, stop in blocks(indptr, rows):
+      count += np.bincount(columns.read("item", indptr[start], indptr[stop]), minlength=len(items))
+    ranked = 1 + np.argsort(-count[1:], kind="stable")
+    items[ranked[most_popular:]] = False
   while True:
     user_counts = np.zeros(len(users), np.int64)
     item_counts = np.zeros(len(items), np.int64)
@@ -242,7 +249,8 @@ def core(
       stays = users[user] & items[values]
       user_counts += np.bincount(user[stays], minlength=len(users))
       item_counts += np.bincount(values[stays], minlength=len(items))
-    next_users, next_items = users & (user_counts >= least), items & (item_counts >= least)
+    next_users = users & (user_counts >= least)
+    next_items = items if most_popular else items & (item_counts >= least)
     if (next_users == users).all() and (next_items == items).all():
       return users, items
     users, items = next_users, next_items

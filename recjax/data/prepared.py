@@ -35,14 +35,21 @@ ROWS = 1 << 20
 
 
 def prepare(
-  source: Source, cache: Path, core: int = 0, duplicates: str = "drop", rows: int = ROWS
+  source: Source,
+  cache: Path,
+  core: int = 0,
+  duplicates: str = "drop",
+  rows: int = ROWS,
+  most_popular: int = 0,
 ) -> Path:
   """Prepares `source` below `cache` unless that is done already; returns the folder.
 
-  `core` and `duplicates` are those of `sources.base.Common`; `rows` bounds the memory, not the
-  result. Prints one line with what was cleaned. Raises DataError for data that cannot be used.
+  `core`, `duplicates` and `most_popular` are those of `sources.base.Common`; `rows` bounds the
+  memory, not the result. Prints one line with what was cleaned. Raises DataError for data that
+  cannot be used.
   """
-  digest = fingerprint(source.fingerprint, core, duplicates, VERSION)[:16]
+  options = (core, duplicates, *((most_popular,) if most_popular else ()))
+  digest = fingerprint(source.fingerprint, *options, VERSION)[:16]
   target = cache / "prepared" / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', source.name)}-{digest}"
   if (target / "meta.json").exists():
     return target
@@ -53,7 +60,7 @@ def prepare(
       return target
     started = time.perf_counter()
     work = target.parent / f".{target.name}.work"
-    meta = _run_passes(source, work, core, duplicates, rows)
+    meta = _run_passes(source, work, core, duplicates, most_popular, rows)
     os.replace(work / "ready", target)
     shutil.rmtree(work)
   print(_summary(source, meta, time.perf_counter() - started), flush=True)
@@ -101,7 +108,7 @@ def open_log(path: Path) -> EventLog:
 
 
 def _run_passes(
-  source: Source, work: Path, core: int, duplicates: str, rows: int
+  source: Source, work: Path, core: int, duplicates: str, most_popular: int, rows: int
 ) -> dict[str, Any]:
   """All passes that are not done yet; leaves the complete log in `work / "ready"`."""
   seen = _once(work / "stream", lambda folder: preparation.stream(source, folder))
@@ -116,7 +123,9 @@ def _run_passes(
   )
   return _once(
     work / "ready",
-    lambda folder: _finish(source, work, seen, found, core, duplicates, rows, folder),
+    lambda folder: _finish(
+      source, work, seen, found, core, duplicates, most_popular, rows, folder
+    ),
     mark="meta.json",
   )
 
@@ -146,6 +155,7 @@ def _finish(
   found: Mapping[str, Any],
   core: int,
   duplicates: str,
+  most_popular: int,
   rows: int,
   folder: Path,
 ) -> dict[str, Any]:
@@ -163,19 +173,20 @@ def _finish(
   indptr = np.concatenate([indptr, np.full(sizes["user"] + 1 - len(indptr), indptr[-1])])
   kept = {kind: np.arange(size) for kind, size in sizes.items()}
   cleaned = {"repeated_events": found["repeated"] if duplicates == "drop" else 0}
-  if core:
-    stays = preparation.core(indptr, columns, sizes["item"] - 1, core, rows)
+  if core or most_popular:
+    least = max(core, 1)
+    stays = preparation.core(indptr, columns, sizes["item"] - 1, least, rows, most_popular)
     kept = {
       kind: np.concatenate([[0], np.flatnonzero(mask)])
       for kind, mask in zip(sizes, stays, strict=True)
     }
     if not stays[0].any():
       raise DataError(
-        f"{source.place}: no user is left with {core} events on items with {core} events "
+        f"{source.place}: no user is left with {least} events on items with {least} events "
         "(config.data.core)."
       )
   files, events = _write_events(source, seen, columns, indptr, kept, sizes, rows, folder)
-  if core:
+  if core or most_popular:
     cleaned |= {
       "events_outside_core": int(indptr[-1]) - events,
       "users_outside_core": sizes["user"] - len(kept["user"]),

@@ -47,11 +47,14 @@ class Catalogue(NamedTuple):
     num_items: real items; ids run from 1 to num_items.
     train_counts: int [num_items + 1] training events of each item, 0 for padding.
     categories: int [num_items + 1] category of each item, or None where items have none.
+    transitions: () -> sparse [num_items + 1, num_items + 1], how often an item directly followed
+      another in training; None where nobody counted.
   """
 
   num_items: int
   train_counts: np.ndarray
   categories: np.ndarray | None = None
+  transitions: Callable[[], Any] | None = None
 
 
 def batches(count: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

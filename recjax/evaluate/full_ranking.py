@@ -9,7 +9,7 @@ import numpy as np
 
 from recjax.data.views.rows import Cases
 from recjax.errors import ConfigError, DataError
-from recjax.evaluate import beyond_accuracy, ranking
+from recjax.evaluate import beyond_accuracy, ranking, strata
 from recjax.evaluate.evaluation import (
   Catalogue,
   Evaluation,
@@ -30,18 +30,27 @@ class Config:
   """Settings of the full ranking."""
 
   cutoffs: tuple[int, ...] = (1, 5, 10, 20)  # list lengths k of hr@k, ndcg@k, ...
-  ideal: str = "relevant"  # ideal list of ndcg with several targets, or "retrieved" (NGCF's code)
+  # Ideal list of ndcg with several targets, or "retrieved" (NGCF's code), or "both": the second is
+  # then called ndcg_retrieved@k.
+  ideal: str = "relevant"
+  keep_seen: bool = False  # rank also what a user has seen, where people come back to items
   beyond_accuracy: bool = True  # also coverage, Gini, popularity, novelty, diversity of the lists
+  # Also metrics of cases by how often the target followed the last item in training: least counts,
+  # ascending from 0; (0, 1, 2, 5) for 0, 1, 2-4 and 5+.
+  by_transitions: tuple[int, ...] = ()
+  by_column: str = ""  # also metrics of cases by the value of this event column at their first target
   batch_size: int = 256  # users scored at once
   block_size: int = 16384  # items scored at once; memory is batch_size x block_size scores
 
   def __post_init__(self):
     if not self.cutoffs or min(self.cutoffs) < 1:
       raise ConfigError(f"cutoffs must be positive list lengths, got {self.cutoffs}.")
-    if self.ideal not in ranking.IDEALS:
-      raise ConfigError(unknown("ideal list for ndcg", self.ideal, ranking.IDEALS))
+    if self.ideal not in (*ranking.IDEALS, "both"):
+      raise ConfigError(unknown("ideal list for ndcg", self.ideal, (*ranking.IDEALS, "both")))
     if self.batch_size < 1 or self.block_size < 1:
       raise ConfigError("batch_size and block_size must be at least 1.")
+    if self.by_transitions:
+      strata.check_least(self.by_transitions)
 
 
 def build(
@@ -57,10 +66,14 @@ def build(
   Values are hr@k, ndcg@k, mrr@k, recall@k, precision@k, map@k (means over users with a target) and,
   for the longest lists, coverage@k, gini@k, popularity@k, novelty@k and, where items have
   categories, diversity@k. Items a user has seen cannot be recommended; a case all of whose targets
-  were seen is therefore impossible, counts as a miss, and is reported in `facts`.
+  were seen is therefore impossible, counts as a miss, and is reported in `facts`. With `keep_seen`
+  everything is ranked. With `by_transitions` or `by_column` hr@k and ndcg@k of each stratum are there,
+  too, as in "hr@10 transitions 2-4" or "hr@10 kind click"; NaN where it is empty. `facts` has their
+  sizes.
 
   Raises:
-    ConfigError: the model cannot score a catalogue (no `encode_user` or `score_items`).
+    ConfigError: the model cannot score a catalogue (no `encode_user` or `score_items`), or nobody
+      counted the transitions or knows the events' columns.
     DataError: no cases, none with a target, or (from run) scores that are NaN or infinite.
   """
   require(predict, ("encode_user", "score_items"), "full_ranking")
@@ -72,6 +85,12 @@ def build(
   counted = num_targets > 0
   if not counted.any():
     raise DataError("None of the cases has a target, so there is nothing to rank.")
+
+  parts = {}
+  if config.by_transitions:
+    parts |= strata.by_transitions(cases, catalogue, config.by_transitions)
+  if config.by_column:
+    parts |= strata.by_column(cases, config.by_column)
 
   def step(variables, batch):
     ids, scores = top_items(
@@ -91,7 +110,8 @@ def build(
   def feed():
     for index, valid in batches(cases.rows.count, batch_size):
       rows = cases.rows.gather(np, cases.rows.columns, index)
-      batch = {"rows": rows, "seen": cases.seen(index), "targets": cases.targets[index]}
+      seen = np.zeros((len(index), 1), np.int32) if config.keep_seen else cases.seen(index)
+      batch = {"rows": rows, "seen": seen, "targets": cases.targets[index]}
       yield batch, valid
 
   def run(variables) -> Evaluation:
@@ -100,8 +120,16 @@ def build(
       raise DataError("The model scores some items NaN or infinite, so they cannot be ranked.")
     ids, scores = ids[counted], scores[counted]
     hits = ranking.hits_of_lists(ids, scores, cases.targets[counted])
-    per_case = ranking.ranking_metrics(hits, num_targets[counted], config.cutoffs, config.ideal)
+    metrics = lambda ideal: ranking.ranking_metrics(
+      hits, num_targets[counted], config.cutoffs, ideal
+    )
+    per_case = metrics("relevant" if config.ideal == "both" else config.ideal)
+    if config.ideal == "both":
+      retrieved = metrics("retrieved")
+      per_case |= {f"ndcg_retrieved@{k}": retrieved[f"ndcg@{k}"] for k in config.cutoffs}
     values = {name: float(value.mean()) for name, value in per_case.items()}
+    inside = {name: mask[counted] for name, mask in parts.items()}
+    values |= strata.means(per_case, inside)
     lists = ids[:, :longest]
     if config.beyond_accuracy:
       values |= describe_lists(lists, catalogue)
@@ -110,6 +138,7 @@ def build(
       "cases_without_targets": int((~counted).sum()),
       "cases_impossible": int((impossible & counted).sum()),
       "candidates": catalogue.num_items,
+      **{f"cases {name}": int(mask.sum()) for name, mask in inside.items()},
     }
     return Evaluation(values, per_case, cases.user[counted], lists, facts)
 

@@ -1,15 +1,33 @@
 """Softmax cross-entropy over a catalogue: over every item, or over a few drawn ones.
 
-Both return sums, never means, and leave padding to weights that are zero.
+All return sums, never means, and leave padding to weights that are zero.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 _POSITIONS = 256  # a block's positions: measured fastest on a CPU for 1,700 items of width 64
 _LOGITS = 2**26  # a block's logits at most: 256 MiB, which larger catalogues reach first
+
+
+class _Options(NamedTuple):
+  """What is fixed when a stream is compiled.
+
+  Attributes:
+    num_items: items without padding.
+    padding: whether row 0, which is zero, is one of the classes.
+    block: positions worked on at once.
+    lookup: (labels [b], constants) -> targets [b, S] and their shares [b, S].
+  """
+
+  num_items: int
+  padding: bool
+  block: int
+  lookup: Callable[[jax.Array, Any], tuple[jax.Array, jax.Array]]
 
 
 def full_softmax(
@@ -19,15 +37,17 @@ def full_softmax(
   weights: jax.Array,
   *,
   num_items: int,
+  padding: bool = False,
   block: int | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Sum of w_m (logsumexp_j q_m e_j - q_m e_target(m)) over the items j = 1 .. num_items.
 
-  The rows 0 (padding) and those after num_items (padding of shards) are no candidates. Positions
-  without weight cost nothing: the others are moved to the front, and a loop of as many steps as
-  they need computes the loss and its gradients block by block. So memory is [block, V], never
-  [M, V], and time follows the real positions. Gradients flow to queries and table only. Traced
-  under a mesh with a 'data' axis, every device works on its own positions, and sums are exchanged.
+  The rows 0 (padding) and those after num_items (padding of shards) are no candidates; with
+  `padding` row 0, which is zero, is one more class with the logit 0. Positions without weight cost
+  nothing: the others are moved to the front, and a loop of as many steps as they need computes the
+  loss and its gradients block by block. So memory is [block, V], never [M, V], and time follows the
+  real positions. Gradients flow to queries and table only. Traced under a mesh with a 'data' axis,
+  every device works on its own positions, and sums are exchanged.
 
   Args:
     queries: [M, D].
@@ -35,54 +55,104 @@ def full_softmax(
     targets: int32 [M] in 1 .. num_items where the weight is positive, else anything in 0 .. V - 1.
     weights: [M], not negative.
     num_items: items without padding.
+    padding: whether padding is a class.
     block: positions worked on at once; by default 256, or fewer where their logits would exceed
       256 MiB.
 
   Returns:
-    Scalar float32 loss sum, and the weight of positions whose target beats every other item (a tie
+    Scalar float32 loss sum, and the weight of positions whose target beats every other class (a tie
     is a miss).
   """
+  return _over_devices(
+    num_items, padding, block, _one_target, queries, table, targets, weights, None
+  )
+
+
+def shared_softmax(
+  queries: jax.Array,
+  table: jax.Array,
+  labels: jax.Array,
+  weights: jax.Array,
+  lookup: Callable[[jax.Array, Any], tuple[jax.Array, jax.Array]],
+  constants: Any,
+  *,
+  num_items: int,
+  block: int | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """Sum of w_m (logsumexp_j q_m e_j - sum_s a_ms q_m e_t(ms)): several targets share a position.
+
+  Targets t and shares a of a block of positions are looked up when it is its turn, so neither they
+  nor logits exist for all positions. Otherwise as `full_softmax`.
+
+  Args:
+    queries: [M, D].
+    table: [V, D] with V > num_items.
+    labels: int32 [M], what `lookup` is asked for.
+    weights: [M], not negative.
+    lookup: a function of the module's level, (labels [b], constants) -> targets int32 [b, S] and
+      shares [b, S]; a share of 0 goes with any target in 0 .. V - 1. Not differentiated.
+    constants: arrays for `lookup`.
+    num_items: items without padding.
+    block: as in `full_softmax`.
+
+  Returns:
+    Scalar float32 loss sum, and the weight of positions whose first target beats every other item.
+  """
+  return _over_devices(
+    num_items, False, block, lookup, queries, table, labels, weights, constants
+  )
+
+
+def _one_target(labels, constants):
+  del constants
+  return labels[:, None], jnp.ones((len(labels), 1), jnp.float32)
+
+
+def _over_devices(num_items, padding, block, lookup, queries, table, labels, weights, constants):
+  """The stream, on every device of the mesh for its own positions."""
   if not 0 < num_items < table.shape[0]:
     raise ValueError(f"A table of {table.shape[0]} rows cannot hold {num_items} items and padding.")
   if block is None:
     block = max(1, min(_POSITIONS, _LOGITS // table.shape[0]))
   shards = jax.sharding.get_abstract_mesh().shape.get("data", 1)
-  local = functools.partial(_streamed, num_items, min(block, queries.shape[0] // shards))
+  options = _Options(num_items, padding, min(block, queries.shape[0] // shards), lookup)
+  local = functools.partial(_streamed, options)
   if shards == 1:
-    return local(queries, table, targets, weights)
+    return local(queries, table, labels, weights, constants)
 
   # Ordering positions across devices would gather them all; each device orders its own.
   @functools.partial(
     jax.shard_map,
-    in_specs=(jax.P("data"), jax.P(), jax.P("data"), jax.P("data")),
+    in_specs=(jax.P("data"), jax.P(), jax.P("data"), jax.P("data"), jax.P()),
     out_specs=jax.P(),
     check_vma=False,
   )
-  def on_each(queries, table, targets, weights):
-    return jax.lax.psum(local(queries, table, targets, weights), "data")
+  def on_each(*arguments):
+    return jax.lax.psum(local(*arguments), "data")
 
-  return on_each(queries, table, targets, weights)
+  return on_each(queries, table, labels, weights, constants)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _streamed(num_items, block, queries, table, targets, weights):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _streamed(options, queries, table, labels, weights, constants):
   """Loss and hits without gradients: what runs when nobody differentiates."""
-  return _stream(num_items, block, queries, table, targets, weights, gradients=False)[:2]
+  return _stream(options, queries, table, labels, weights, constants, gradients=False)[:2]
 
 
-def _forward(num_items, block, queries, table, targets, weights):
+def _forward(options, queries, table, labels, weights, constants):
   loss, hits, d_queries, d_table = _stream(
-    num_items, block, queries, table, targets, weights, gradients=True
+    options, queries, table, labels, weights, constants, gradients=True
   )
   return (loss, hits), (d_queries, d_table)
 
 
-def _backward(num_items, block, residuals, cotangents):
+def _backward(options, residuals, cotangents):
   d_queries, d_table = residuals
   scale = cotangents[0]
   return (
     d_queries * scale.astype(d_queries.dtype),
     d_table * scale.astype(d_table.dtype),
+    None,
     None,
     None,
   )
@@ -91,42 +161,49 @@ def _backward(num_items, block, residuals, cotangents):
 _streamed.defvjp(_forward, _backward)
 
 
-def _stream(num_items, block, queries, table, targets, weights, *, gradients):
+def _stream(options, queries, table, labels, weights, constants, *, gradients):
   """(loss, hits), and with `gradients` also the loss's gradients in queries and table."""
   count, width = queries.shape
-  rows = table.shape[0]
+  rows, block = table.shape[0], options.block
   order = jnp.argsort(weights <= 0, stable=True)
   padding = -count % block
   order = jnp.concatenate([order, jnp.zeros((padding,), order.dtype)])
   queries_by_rank = jnp.take(queries, order, axis=0)
-  targets_by_rank = jnp.take(targets, order)
+  labels_by_rank = jnp.take(labels, order)
   weights_by_rank = jnp.take(weights, order).astype(jnp.float32)
   weights_by_rank = jnp.where(jnp.arange(count + padding) < count, weights_by_rank, 0.0)
   columns = jnp.arange(rows, dtype=jnp.int32)[None, :]
-  candidate = (columns > 0) & (columns <= num_items)
+  candidate = (columns >= (0 if options.padding else 1)) & (columns <= options.num_items)
   steps = (jnp.sum(weights > 0) + block - 1) // block
 
   def one_block(step, carry):
     loss, hits, *slopes = carry
     start = step * block
     q = jax.lax.dynamic_slice_in_dim(queries_by_rank, start, block)
-    t = jax.lax.dynamic_slice_in_dim(targets_by_rank, start, block)[:, None]
     w = jax.lax.dynamic_slice_in_dim(weights_by_rank, start, block)
+    label = jax.lax.dynamic_slice_in_dim(labels_by_rank, start, block)
+    target, share = options.lookup(label, constants)
     logits = jnp.einsum("md,vd->mv", q, table, preferred_element_type=jnp.float32)
     logits = jnp.where(candidate, logits, -jnp.inf)
     top = jnp.max(logits, axis=1, keepdims=True)
     exponentials = jnp.exp(logits - top)
     total = jnp.sum(exponentials, axis=1, keepdims=True)
-    at_target = jnp.take_along_axis(logits, t, axis=1)
-    # A position without weight may have target 0, whose logit is -inf: select, do not multiply.
-    cross_entropy = jnp.where(w > 0, (top + jnp.log(total) - at_target)[:, 0], 0.0)
+    at_target = jnp.take_along_axis(logits, target, axis=1)
+    # Padding has the logit -inf: where it has no share or no weight select, do not multiply.
+    gained = jnp.sum(jnp.where(share > 0, share * at_target, 0.0), axis=1)
+    cross_entropy = jnp.where(w > 0, (top + jnp.log(total))[:, 0] - gained, 0.0)
     loss = loss + jnp.sum(w * cross_entropy)
-    alone = jnp.sum(logits >= at_target, axis=1) == 1
+    alone = jnp.sum(logits >= at_target[:, :1], axis=1) == 1
     hits = hits + jnp.sum(jnp.where(alone, w, 0.0))
     if not gradients:
       return loss, hits
     d_queries, d_table = slopes
-    d_logits = exponentials * (w[:, None] / total) - jnp.where(columns == t, w[:, None], 0.0)
+    d_logits = exponentials * (w[:, None] / total)
+    pull = w[:, None] * share
+    if target.shape[1] == 1:
+      d_logits = d_logits - jnp.where(columns == target, pull, 0.0)
+    else:
+      d_logits = d_logits.at[jnp.arange(block)[:, None], target].add(-pull)
     d_logits = d_logits.astype(table.dtype)
     d_block = jnp.einsum("mv,vd->md", d_logits, table, preferred_element_type=jnp.float32)
     d_queries = jax.lax.dynamic_update_slice_in_dim(d_queries, d_block, start, 0)

@@ -50,7 +50,8 @@ def assemble(config: Config) -> Parts:
   catalogue = None
   if "item" in data.vocabularies:
     catalogue = Catalogue(
-      data.vocabularies["item"] - 1, view.counts["item"], items.get("category")
+      data.vocabularies["item"] - 1, view.counts["item"], items.get("category"),
+      getattr(view.counts, "transitions", None),
     )
   evaluators = {
     part: {

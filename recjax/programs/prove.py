@@ -7,15 +7,16 @@
       "arms": {name: {"config": "experiments/y.py:arg", "set": ("model.pool=mean",)}},
       "claims": ({"name": ..., "world": ..., "metric": ..., "better": arm,
                   "worse": arm or "fact:NAME", "margin": 0.01},),   better - worse >= margin
+      "run": (worlds,),  # optional: the others are only taken up where all their runs are finished
     }
 
 A world is a table: its arms run with seeds 0, 1, ... and are compared on its metrics, by paired tests
 against its reference. A run's config is the arm's, else the world's, else this very one; the settings
 of the arm and then of the world are applied to it. A claim is about means over seeds; "at_least" or
-"at_most" instead of "worse" compares with a number, and "share" scales the worse side. Thresholds are
-part of the config, fixed before the run. Runs live in the workdir and are picked up again, stages in
-its folder `stages`, where arms that build on the same one share it; the result is written to
-docs/results/NAME.json.
+"at_most" instead of "worse" compares with a number, and "relative" instead of "margin" is a share of
+worse. Thresholds are part of the config, fixed before the run. Runs live in the workdir and are picked
+up again, stages in its folder `stages`, where arms that build on the same one share it; the result is
+written to docs/results/NAME.json. Claims about worlds that are left out are not stated.
 """
 
 import ast
@@ -31,13 +32,13 @@ from recjax.config import Config, read_config_file, resolve, to_json
 from recjax.errors import ConfigError, RecjaxError
 from recjax.evaluate import significance
 from recjax.programs.results import write_result
-from recjax.programs.runs import versions
+from recjax.programs.runs import finished, versions
 from recjax.programs.train import train
 from recjax.registry import unknown
 
 log = logging.getLogger("recjax")
 
-_KEYS = ("title", "note", "worlds", "arms", "claims")
+_KEYS = ("title", "note", "worlds", "arms", "claims", "run")
 _WORLD_KEYS = ("arms", "metrics", "reference", "seeds", "config", "set")
 _ARM_KEYS = ("config", "set")
 
@@ -49,21 +50,34 @@ def prove(config: Config, workdir: pathlib.Path | None) -> dict[str, Any]:
     raise ConfigError(f"{config.name} states no proof: config.proof has no worlds.")
   _check_keys(proof, _KEYS, "config.proof")
   workdir = workdir or pathlib.Path("runs") / "proof" / config.name
+  chosen = tuple(proof.get("run") or proof["worlds"])
+  for world in chosen:
+    if world not in proof["worlds"]:
+      raise ConfigError(unknown("world", world, proof["worlds"]))
   runs: dict[str, dict[str, Run]] = {}
   for world, setting in proof["worlds"].items():
     _check_keys(setting, _WORLD_KEYS, f"config.proof.worlds.{world}")
-    runs[world] = {}
+    own = {}
     for arm in setting["arms"]:
       if arm not in proof["arms"]:
         raise ConfigError(unknown("arm", arm, proof["arms"]))
       _check_keys(proof["arms"][arm], _ARM_KEYS, f"config.proof.arms.{arm}")
+      own[arm] = arm_config(config, setting, proof["arms"][arm])
+    folder = workdir / world
+    done = [finished(arm_own, folder / arm) is not None for arm, arm_own in own.items()]
+    if world not in chosen and not all(done):
+      log.info("Proof %s: %s is not chosen and not finished: left out", config.name, world)
+      continue
+    runs[world] = {}
+    for arm, arm_own in own.items():
       log.info("Proof %s: %s, %s", config.name, world, arm)
-      own = arm_config(config, setting, proof["arms"][arm])
-      report = train(own, workdir / world / arm, workdir / "stages")
+      report = train(arm_own, folder / arm, workdir / "stages")
       if report["status"] != "finished":
         raise RecjaxError(f"The proof was interrupted in {world}; the same command goes on.")
-      runs[world][arm] = Run(report, workdir / world / arm)
-  claims = [check(claim, runs) for claim in proof.get("claims", ())]
+      runs[world][arm] = Run(report, folder / arm)
+  first = next(iter(proof["worlds"]))
+  stated = [claim for claim in proof.get("claims", ()) if claim.get("world", first) in runs]
+  claims = [check(claim, runs) for claim in stated]
   result = {
     "name": config.name,
     "title": proof.get("title", config.name),
@@ -71,6 +85,7 @@ def prove(config: Config, workdir: pathlib.Path | None) -> dict[str, Any]:
     "command": f"python -m recjax.main --mode=prove --config=experiments/{config.name}.py",
     "tables": [table(world, runs[world], proof["worlds"][world]) for world in runs],
     "claims": claims,
+    "left_out": [world for world in proof["worlds"] if world not in runs],
     "passed": all(claim["passed"] for claim in claims),
     "data": {w: next(iter(r.values())).report["data"] for w, r in runs.items()},
     "versions": versions(),
@@ -162,12 +177,12 @@ def check(claim: Mapping[str, Any], runs: Mapping[str, Mapping[str, Run]]) -> di
   else:
     worse = float(side(claim["worse"]).values(metric).mean())
     against = f"{claim['worse']} {worse:.4f}"
-  if "share" in claim:
-    worse, against = claim["share"] * worse, f"{claim['share']} of {against}"
+  sign = f"{margin:+g} or more" if margin else "no less"
+  if "relative" in claim:
+    margin, sign = float(claim["relative"]) * worse, f"{float(claim['relative']):+.1%} or more"
+  passed = better - worse >= margin
   if "at_most" in claim:
     passed, sign = better <= worse, "no more"
-  else:
-    passed, sign = better - worse >= margin, f"{margin:+g} or more" if margin else "no less"
   text = f"{claim['name']}: {metric} of {claim['better']} {better:.4f} against {against}: {sign}"
   return {
     **claim, "world": world, "left": better, "right": worse, "difference": better - worse,

@@ -39,6 +39,8 @@ def section(result: Mapping[str, Any]) -> str:
     lines += _table(table)
   for claim in result.get("claims", ()):
     lines.append(f"- {'holds' if claim['passed'] else '**fails**'}: {claim['text']}")
+  if result.get("left_out"):
+    lines.append(f"- not run yet: {', '.join(result['left_out'])}")
   return "\n".join(lines) + "\n"
 
 

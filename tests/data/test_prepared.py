@@ -129,6 +129,17 @@ def test_raw_ids_are_numbered_in_sorted_order(tmp_path):
   assert log.facts["without_row"] == {"items": 1}
 
 
+def test_most_popular_items_stay_and_only_users_go(tmp_path):
+  pairs = [(1, 5), (1, 6), (1, 7), (2, 5), (2, 6), (3, 5), (3, 7), (3, 8)]
+  rows = [(user, item, when, 0) for when, (user, item) in enumerate(pairs)]
+  path = prepare(source_of(rows), tmp_path, core=2, most_popular=2)
+  log = open_log(path)  # item 5 has 3 events; of 6 and 7 with 2 each, 6 is kept
+  assert log.items["raw"].tolist() == ["", "5", "6"]
+  assert log.users["raw"].tolist() == ["", "1", "2"]
+  assert np.asarray(log.item).tolist() == [1, 2, 1, 2]
+  assert path != prepare(source_of(rows), tmp_path, core=2)
+
+
 def twin(rows, timing, core, duplicates):
   """What preparation must give, in plain Python: (indptr, item, when, value, cleaned rows)."""
   when = (lambda row: 0) if timing == "none" else (lambda row: row[2])

@@ -315,6 +315,53 @@ def test_impossible_settings_are_refused(make):
     make()
 
 
+class FixedLists:
+  """Scores that put given items first, whoever asks."""
+
+  def __init__(self, best):
+    self.scores = np.zeros(ITEMS + 1, np.float32)
+    self.scores[best] = np.arange(len(best), 0, -1)
+    self.predict = {
+      "encode_user": lambda variables, batch: batch["user_id"],
+      "score_items": lambda variables, state, ids: jnp.broadcast_to(
+        jnp.asarray(self.scores)[ids][None], (len(state), len(ids))
+      ),
+    }
+
+
+def test_several_targets_by_hand_with_both_ideals(catalogue):
+  """Hits at places 2 and 4 of 10 lists, of 12 answers: one report holds both forms of NDCG."""
+  targets = np.array([[12, 14, *range(31, 41)]], np.int32)
+  rows = make_rows({"user_id": np.array([1], np.int32)}, user_id=Field("id", (), "user"))
+  nothing = lambda index: np.zeros((len(index), 1), np.int32)
+  cases = Cases(rows, np.array([1], np.int32), targets, nothing)
+  fixed = FixedLists(list(range(11, 30)))
+  config = full_ranking.Config(cutoffs=(10,), ideal="both")
+  run = full_ranking.build(config, fixed.predict, cases, mesh=make_mesh(1), catalogue=catalogue)
+  values = run({}).values
+  expected = {
+    "hr": 1, "precision": 0.2, "recall": 2 / 12, "mrr": 0.5,
+    "ndcg": 0.2336508, "ndcg_retrieved": 0.6509209,
+  }
+  for name, value in expected.items():
+    assert values[f"{name}@10"] == pytest.approx(value, abs=1e-7), name
+
+
+def test_seen_items_are_ranked_on_request(catalogue):
+  seen = np.array([[7, 9]], np.int32)
+  rows = make_rows({"user_id": np.array([1], np.int32)}, user_id=Field("id", (), "user"))
+  cases = Cases(rows, np.array([1], np.int32), np.array([[7]], np.int32), lambda index: seen[index])
+  results = {}
+  for keep_seen in (False, True):
+    config = full_ranking.Config(cutoffs=(1,), keep_seen=keep_seen)
+    run = full_ranking.build(
+      config, FixedLists([7, 9]).predict, cases, mesh=make_mesh(1), catalogue=catalogue
+    )
+    result = run({})
+    results[keep_seen] = result.values["hr@1"], result.facts["cases_impossible"]
+  assert results == {False: (0.0, 1), True: (1.0, 0)}
+
+
 # Sampled ranking.
 
 

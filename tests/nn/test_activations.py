@@ -64,6 +64,20 @@ def test_moments_move_the_running_averages_and_serve_them():
   np.testing.assert_array_equal(same["batch_stats"]["mean"], moved["batch_stats"]["mean"])
 
 
+def test_an_even_start_forgets_where_averages_began():
+  module, mask = Moments(momentum=0.75, even_start=True), jnp.ones(2, bool)
+  variables = module.init(jax.random.key(0), jnp.ones((2, 1)), mask, train=True)
+  step = jax.jit(lambda v, x, m: module.apply(v, x, m, train=True, mutable=["batch_stats"])[1])
+  expected = 0.0
+  for number, centre in enumerate([4.0, 8.0, 6.0, 2.0, 10.0, 20.0]):
+    variables = step(variables, jnp.array([[centre - 0.1], [centre + 0.1]]), mask)
+    variables = step(variables, jnp.ones((2, 1)), mask & False)
+    expected += (centre - expected) * max(1 / (number + 1), 0.25)
+    np.testing.assert_allclose(variables["batch_stats"]["mean"], expected, rtol=1e-6)
+    np.testing.assert_allclose(variables["batch_stats"]["variance"], 0.01, rtol=1e-4)
+  assert expected == pytest.approx(9.6875)
+
+
 def test_gradients_flow_through_the_batch_moments():
   module = Activation("dice")
   x, mask = jnp.array([[1.0], [2.0], [4.0]]), jnp.ones(3, bool)

@@ -1,9 +1,11 @@
 """Claims, tables and settings of proofs, on runs made by hand."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
+import running
 from scipy import stats
 
 from recjax.config import read_config_file
@@ -48,8 +50,9 @@ def arms(tmp_path):
     ({"better": "a", "worse": "b", "metric": "auc", "margin": 0.1}, 0.11, True),
     ({"better": "a", "worse": "b", "metric": "auc", "margin": 0.12}, 0.11, False),
     ({"better": "b", "worse": "a", "metric": "auc"}, -0.11, False),
-    ({"better": "a", "worse": "b", "share": 2.0, "metric": "auc", "margin": -0.7}, -0.6, True),
-    ({"better": "a", "worse": "b", "share": 2.0, "metric": "auc"}, -0.6, False),
+    ({"better": "a", "worse": "b", "metric": "auc", "relative": 0.15}, 0.11, True),  # of 0.71
+    ({"better": "a", "worse": "b", "metric": "auc", "relative": 0.16}, 0.11, False),
+    ({"better": "b", "worse": "a", "metric": "auc", "relative": -0.14}, -0.11, True),
     ({"better": "a", "at_most": 0.82, "metric": "auc"}, 0.0, True),
     ({"better": "a", "at_most": 0.81, "metric": "auc"}, 0.01, False),
     ({"better": "a", "at_least": 0.82, "metric": "auc"}, 0.0, True),
@@ -85,6 +88,33 @@ def test_table_pairs_users_and_corrects(arms):
   assert first["parameters"] == 10
   text = "\n".join(results._table(table))
   assert "| b | " in text and "reference" in text
+
+
+def test_worlds_that_are_not_chosen_are_taken_up_where_they_are_finished(tmp_path, monkeypatch):
+  monkeypatch.chdir(running.ROOT)
+  config = read_config_file("experiments/mqsa_ted.py:worlds=planted")
+  assert config.proof["run"] == ("planted",)
+  written, trained = [], []
+  monkeypatch.setattr(prove, "write_result", written.append)
+  monkeypatch.setattr(prove, "finished", lambda _, folder: {} if "toys" in str(folder) else None)
+  monkeypatch.setattr(prove, "table", lambda world, *_: world)
+  monkeypatch.setattr(prove, "check", lambda claim, runs: {**claim, "passed": True, "text": ""})
+
+  def train(own, folder):
+    trained.append(folder.parent.name)
+    return {"status": "finished", "data": {}}
+
+  monkeypatch.setattr(prove, "train", train)
+  result = prove.prove(config, tmp_path)
+  assert set(trained) == {"planted", "amazon14_toys"} == set(result["tables"])
+  assert {claim["world"] for claim in result["claims"]} == {"planted", "amazon14_toys"}
+  assert set(result["left_out"]) == set(config.proof["worlds"]) - {"planted", "amazon14_toys"}
+  assert written == [result]
+  section = results.section({**result, "tables": ()})
+  assert "not run yet: " in section and "yelp_2019" in section
+  unknown = dataclasses.replace(config, proof={**config.proof, "run": ("plantd",)})
+  with pytest.raises(ConfigError, match="Unknown world 'plantd'. Did you mean 'planted'"):
+    prove.prove(unknown, tmp_path)
 
 
 def test_settings_reach_the_arm_and_unknown_ones_are_named():

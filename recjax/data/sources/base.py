@@ -41,6 +41,9 @@ class Common:
   file_prefix: str = ""
   # Drop users and items with fewer events until none is left, then renumber. 0: keep all ids.
   core: int = 0
+  # Keep just this many items, those with the most events (of equal ones the lower id); `core` then
+  # drops users alone. 0: all that `core` leaves.
+  most_popular: int = 0
   # Rows that repeat user, item and time (or order; user and item where the source has neither):
   # "drop" keeps the first and counts the rest, "keep" keeps all, "error" stops.
   duplicates: str = "drop"
@@ -50,6 +53,10 @@ class Common:
       raise ConfigError(unknown("value of config.data.duplicates", self.duplicates, DUPLICATES))
     if self.core < 0:
       raise ConfigError(f"config.data.core is {self.core}, but it counts events: 0 or more.")
+    if self.most_popular < 0:
+      raise ConfigError(
+        f"config.data.most_popular is {self.most_popular}, but it counts items: 0 or more."
+      )
 
 
 class Chunk(NamedTuple):

@@ -3,7 +3,9 @@
 `interactions` has `user_id` and `item_id`, numbered from 1, and `timestamp` (Unix seconds) or
 `order` (position in the user's history); with neither, rows count as being in order of the file and
 the log is marked as not ordered. Further columns of numbers or short text become event columns.
-`items` has `item_id`, `users` has `user_id`, each once a row.
+`items` has `item_id`, `users` has `user_id`, each once a row. `histories.parquet`, if it is there and
+ids are numbered, has `user_id`, too, and its columns count as columns of users: lists of the items of
+earlier behaviours that `interactions` does not have.
 """
 
 import dataclasses
@@ -12,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recjax.data.sources.base import (
@@ -68,6 +71,10 @@ def read_folder(
   for kind, side in sides.items():
     if side.exists():
       open_parquet(side, (f"{kind[:-1]}_id",))
+  histories = path / f"{prefix}histories.parquet"
+  if numbered and histories.exists():
+    open_parquet(histories, ("user_id",))
+    sides["histories"] = histories
   present = [side for side in sides.values() if side.exists()]
   return Source(
     name=name,
@@ -78,7 +85,7 @@ def read_folder(
     timing=timing.get(when, "none"),
     numbered=numbered,
     items=functools.partial(_table, sides["items"]),
-    users=functools.partial(_table, sides["users"]),
+    users=functools.partial(_users, sides["users"], sides.get("histories")),
     way=way or f"read from {path}",
     licence=licence or f"see the notes of {path.name}",
     place=str(file),
@@ -132,6 +139,28 @@ def _table(file: Path) -> pa.Table | None:
     return pq.read_table(file)
   except (pa.ArrowInvalid, OSError) as error:
     raise DataError(f"{file} cannot be read: {_first_line(error)}.") from None
+
+
+def _users(file: Path, histories: Path | None) -> pa.Table | None:
+  """The user table with the columns of the histories, for the users of either."""
+  users, earlier = _table(file), None if histories is None else _table(histories)
+  if users is None or earlier is None:
+    return users if earlier is None else earlier
+  both = set(users.column_names) & set(earlier.column_names) - {"user_id"}
+  if both:
+    raise DataError(f"{histories} and {file.name} both have a column {min(both)!r}.")
+  if len(pc.unique(earlier["user_id"])) < len(earlier):
+    raise DataError(f"{histories} has a user twice.")
+  ids = users["user_id"].combine_chunks()
+  others = earlier["user_id"].combine_chunks().cast(ids.type)
+  others = others.filter(pc.invert(pc.is_in(others, value_set=ids)))
+  ids = pa.concat_arrays([ids, others])
+  columns = {"user_id": ids}
+  for table in (users, earlier):
+    own = table["user_id"].combine_chunks().cast(ids.type)
+    row = pc.index_in(ids, value_set=own)
+    columns |= {n: table[n].take(row) for n in table.column_names if n != "user_id"}
+  return pa.table(columns)
 
 
 def _first_line(error: Exception) -> str:

@@ -4,8 +4,14 @@ Click tables: rows of a history, a target and a click whose probability is known
  - `count`: clicks grow with the number of behaviours in the target's category (G-COUNT).
  - `recency`: the same, recent behaviours counting more (G-RECENCY).
  - `long`: as `count` with 100 behaviours and more noise, so that a short window is not enough.
+ - `multi`: items have three categories, one of each kind; clicks grow with the number of kinds in
+   which the target's category is frequent among 100 behaviours (G-MULTI).
 Sequences, as an event log:
  - `markov`: users walk along a fixed item-to-item chain, so that the last item tells the next.
+ - `two_signals`: some steps go to the last item's one successor, the others to any item of a group
+   that the user likes and has visited lately, so that one needs the last item or the last few.
+ - `interest_functions`: topics that move with time, for each user at a velocity of its own
+   (`planted_functions`).
 """
 
 import dataclasses
@@ -17,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from recjax.data.click_table import ClickTable
+from recjax.data.sources import planted_functions, planted_kinds
 from recjax.data.sources.base import Chunk, Common, Source, fingerprint
 from recjax.errors import ConfigError
 from recjax.registry import unknown
@@ -26,22 +33,29 @@ from recjax.registry import unknown
 class Config(Common):
   """Keys of `config.data` for planted data; 0 and -1 stand for the generator's own setting."""
 
-  # "markov" (an event log), or "count", "recency", "long" (click tables).
+  # "markov", "two_signals", "interest_functions" (event logs), or "count", "recency", "long", "multi"
+  # (click tables).
   generator: str = "markov"
   seed: int = 0
-  # Items; categories are dealt out to them in turn. 0: 120 for markov, 2048 for click tables.
+  # Items; categories are dealt out to them in turn (interest_functions: in blocks). 0: 120 for
+  # markov, 400 for two_signals, 64 for interest_functions, 2048 for click tables; multi has one item
+  # for each combination of categories.
   num_items: int = 0
-  # Categories of the items. 0: 8 for markov, 64 for click tables.
+  # Categories of the items. 0: 8 for markov and interest_functions, 20 for two_signals, 64 for click
+  # tables, 16 of each kind for multi.
   num_categories: int = 0
-  # markov: users, and events of each, drawn evenly between the two.
+  # Event logs: users; markov and two_signals: events of each, drawn evenly between the two.
   num_users: int = 300
   shortest: int = 8
   longest: int = 30
   # Share of history that is noise: steps off the chain (markov, .2), behaviours outside the user's
-  # interests (count .2, recency .1, long .3). -1: the value given here.
+  # interests (count .2, recency .1, long .3, multi .5, interest_functions .1). -1: the value here.
   noise: float = -1.0
+  # two_signals: share of steps to the successor.
+  follow: float = 0.35
   # Click tables: rows of each part, length of history and interests of a user. 0: 20 behaviours
-  # and 4 interests, for long 100 and 6.
+  # and 4 interests, for long 100 and 6; multi has 100 and one interest of each kind. two_signals has
+  # 3 interests.
   num_train: int = 40_000
   num_validation: int = 10_000
   num_test: int = 10_000
@@ -69,7 +83,15 @@ SETTINGS = {
   "count": _Setting(20, 4, 0.2, _count_logit),
   "recency": _Setting(20, 4, 0.1, _recency_logit),
   "long": _Setting(100, 6, 0.3, _count_logit),
+  "multi": _Setting(100, planted_kinds.KINDS, 0.5, planted_kinds.logit),
 }
+class _Sequences(NamedTuple):
+  num_items: int
+  num_categories: int
+
+
+SEQUENCES = {"markov": _Sequences(120, 8), "two_signals": _Sequences(400, 20)}
+INTERESTS = 3  # categories that a user of two_signals likes
 ROWS = 4096
 LICENCE = "made up by a program, free of rights"
 
@@ -78,7 +100,8 @@ def click_table(config: Config) -> ClickTable:
   """The click table that `config.generator` names; every row is a user of its own.
 
   The Bayes AUC of the default settings, which no model can be expected to beat, is about .883
-  (count), .890 (recency) and .911 (long). Raises ConfigError for settings that cannot work.
+  (count), .890 (recency), .911 (long) and .735 (multi). Raises ConfigError for settings that cannot
+  work.
   """
   if config.generator not in SETTINGS:
     raise ConfigError(unknown("click table generator", config.generator, SETTINGS))
@@ -88,9 +111,12 @@ def click_table(config: Config) -> ClickTable:
     interests=config.interests or setting.interests,
     noise=setting.noise if config.noise < 0 else config.noise,
   )
-  num_items = config.num_items or 2048
-  num_categories = config.num_categories or 64
-  if num_items % num_categories or setting.interests > num_categories:
+  multi = config.generator == "multi"
+  num_categories = config.num_categories or (planted_kinds.CATEGORIES if multi else 64)
+  num_items = config.num_items or (planted_kinds.combinations(num_categories) if multi else 2048)
+  if multi:
+    planted_kinds.check(num_items, num_categories, setting.interests)
+  elif num_items % num_categories or setting.interests > num_categories:
     raise ConfigError(
       f"config.data: {num_items} items cannot be dealt evenly to {num_categories} categories of "
       f"which a user likes {setting.interests}."
@@ -99,8 +125,9 @@ def click_table(config: Config) -> ClickTable:
   parts, start = {}, 1
   for number, (part, rows) in enumerate(sizes.items()):
     rng = np.random.default_rng([config.seed, number])
+    clicks = planted_kinds.clicks if multi else _clicks
     made = [
-      _clicks(rng, min(ROWS, rows - at), num_items, num_categories, setting)
+      clicks(rng, min(ROWS, rows - at), num_items, num_categories, setting)
       for at in range(0, max(rows, 1), ROWS)
     ]
     columns = {name: np.concatenate([chunk[name] for chunk in made]) for name in made[0]}
@@ -162,34 +189,80 @@ def _clicks(
 
 
 def open_source(config: Config) -> Source | ClickTable:
-  """The `markov` sequences as a source, or the click table of the other generators.
+  """The sequences of an event log's generator as a source, or a click table.
 
-  `facts` of the log hold `successor` (the next item on the chain by item, entry 0 unused) and
-  `noise`: the best possible HR@1 without leaving out seen items is about 1 - noise.
+  `facts` of the log hold `successor` (the next item on the chain by item, entry 0 unused), and for
+  markov `noise`: the best possible HR@1 without leaving out seen items is about 1 - noise. Events of
+  `two_signals` have a column `step`: start, successor or collaborative. Those of `interest_functions`
+  hold `bayes_hr`, see `planted_functions.best_hit_rates`.
   """
   if config.generator in SETTINGS:
     return click_table(config)
-  if config.generator != "markov":
-    raise ConfigError(unknown("generator", config.generator, ("markov", *SETTINGS)))
-  num_items, num_categories = config.num_items or 120, config.num_categories or 8
-  noise = 0.2 if config.noise < 0 else config.noise
+  if config.generator == "interest_functions":
+    return _functions(config)
+  if config.generator not in SEQUENCES:
+    raise ConfigError(
+      unknown("generator", config.generator, (*SEQUENCES, "interest_functions", *SETTINGS))
+    )
+  usual = SEQUENCES[config.generator]
+  num_items = config.num_items or usual.num_items
+  num_categories = config.num_categories or usual.num_categories
   if not (num_items >= 2 and 1 <= config.shortest <= config.longest and config.num_users >= 1):
     raise ConfigError(
-      "config.data: markov needs 2 items, 1 user and 1 <= shortest <= longest, but has "
+      f"config.data: {config.generator} needs 2 items, 1 user and 1 <= shortest <= longest, but has "
       f"{num_items}, {config.num_users}, {config.shortest} and {config.longest}."
     )
-  successor = chain(config.seed, num_items)
   sizes = (config.num_users, num_items, config.shortest, config.longest)
+  if config.generator == "markov":
+    successor = chain(config.seed, num_items)
+    noise = 0.2 if config.noise < 0 else config.noise
+    facts = {"successor": successor.tolist(), "noise": noise}
+    made = fingerprint("markov", 1, config.seed, sizes, num_categories, noise)
+    chunks = functools.partial(_walks, config.seed, successor, noise, *sizes)
+  else:
+    if num_items % num_categories or num_categories < INTERESTS or not 0 <= config.follow <= 1:
+      raise ConfigError(
+        f"config.data: two_signals deals {num_items} items evenly to {num_categories} categories of "
+        f"which a user likes {INTERESTS}, and follows a share of steps, not {config.follow}."
+      )
+    successor = other_category(config.seed, num_items, num_categories)
+    facts = {"successor": successor.tolist(), "follow": config.follow}
+    made = fingerprint("two_signals", 1, config.seed, sizes, num_categories, config.follow)
+    chunks = functools.partial(
+      _two_signals, config.seed, successor, num_categories, config.follow, *sizes
+    )
   return Source(
-    name="planted_markov",
-    fingerprint=fingerprint("markov", 1, config.seed, sizes, num_categories, noise),
-    chunks=functools.partial(_walks, config.seed, successor, noise, *sizes),
+    name=f"planted_{config.generator}",
+    fingerprint=made,
+    chunks=chunks,
     timing="time",
-    items=functools.partial(_markov_items, num_items, num_categories),
+    items=functools.partial(_item_table, num_items, lambda place: place % num_categories),
     way=f"planted, seed {config.seed}",
     licence=LICENCE,
-    place="planted markov",
-    facts={"successor": successor.tolist(), "noise": noise},
+    place=f"planted {config.generator}",
+    facts=facts,
+  )
+
+
+def _functions(config: Config) -> Source:
+  num_items, topics = config.num_items or 64, config.num_categories or 8
+  noise = 0.1 if config.noise < 0 else config.noise
+  if num_items % topics or num_items == topics or config.num_users < 1:
+    raise ConfigError(
+      f"config.data: {num_items} items cannot be dealt evenly to {topics} categories of several, "
+      f"or there are no users ({config.num_users})."
+    )
+  made = (config.seed, config.num_users, num_items, topics, noise)
+  return Source(
+    name="planted_interest_functions",
+    fingerprint=fingerprint("interest_functions", 1, *made),
+    chunks=functools.partial(planted_functions.walks, *made),
+    timing="time",
+    items=functools.partial(_item_table, num_items, lambda place: place // (num_items // topics)),
+    way=f"planted, seed {config.seed}",
+    licence=LICENCE,
+    place="planted interest functions",
+    facts={"bayes_hr": planted_functions.best_hit_rates(config.seed, num_items, topics, noise)},
   )
 
 
@@ -199,6 +272,59 @@ def chain(seed: int, num_items: int) -> np.ndarray:
   successor = np.zeros(num_items + 1, np.int64)
   successor[cycle] = np.roll(cycle, -1)
   return successor
+
+
+def other_category(seed: int, num_items: int, num_categories: int) -> np.ndarray:
+  """A successor of another category by item, drawn evenly, int64 [num_items + 1]; entry 0 is 0."""
+  rng = np.random.default_rng([seed, 0])
+  item = np.arange(num_items)
+  shift = rng.integers(1, num_categories, size=num_items)
+  turn = rng.integers(num_items // num_categories, size=num_items)
+  successor = turn * num_categories + (item % num_categories + shift) % num_categories
+  return np.concatenate([[0], successor + 1])
+
+
+def _two_signals(
+  seed: int,
+  successor: np.ndarray,
+  num_categories: int,
+  follow: float,
+  num_users: int,
+  num_items: int,
+  shortest: int,
+  longest: int,
+) -> Iterator[Chunk]:
+  """All sequences at once.
+
+  A step that does not follow draws one of the last three items whose category the user owns (any
+  owned category where none is), and then any item of that category.
+  """
+  rng = np.random.default_rng([seed, 1])
+  lengths = rng.integers(shortest, longest, size=num_users, endpoint=True)
+  owned = np.argsort(rng.random((num_users, num_categories)), axis=1)[:, :INTERESTS]
+  own = np.zeros((num_users, num_categories), bool)
+  np.put_along_axis(own, owned, True, axis=1)
+  users = np.arange(num_users)
+  of_category = lambda category: (
+    rng.integers(num_items // num_categories, size=num_users) * num_categories + category + 1
+  )
+  any_owned = lambda: owned[users, rng.integers(INTERESTS, size=num_users)]
+  item = np.empty((num_users, longest), np.int64)
+  item[:, 0] = of_category(any_owned())
+  follows = rng.random((num_users, longest)) < follow
+  follows[:, 0] = False
+  for step in range(1, longest):
+    recent = (item[:, max(0, step - 3) : step] - 1) % num_categories
+    weight = np.where(own[users[:, None], recent], rng.random(recent.shape), -1.0)
+    best = weight.argmax(axis=1)
+    category = np.where(weight[users, best] > 0, recent[users, best], any_owned())
+    drawn = of_category(category)
+    item[:, step] = np.where(follows[:, step], successor[item[:, step - 1]], drawn)
+  user, step = np.nonzero(np.arange(longest) < lengths[:, None])
+  kind = np.where(follows, "successor", "collaborative")
+  kind[:, 0] = "start"
+  time = 1_600_000_000 + 3600 * step
+  yield Chunk(user + 1, item[user, step], time, {"step": kind[user, step]})
 
 
 def _walks(
@@ -225,12 +351,13 @@ def _walks(
   yield Chunk(user + 1, item[user, step], starts[user] + 3600 * step, {})
 
 
-def _markov_items(num_items: int, num_categories: int) -> pa.Table:
+def _item_table(num_items: int, category: Callable[[np.ndarray], np.ndarray]) -> pa.Table:
+  """Items with titles; `category` gives categories from 0 for places from 0."""
   ids = np.arange(1, num_items + 1)
   return pa.table(
     {
       "item_id": ids,
       "title": [f"Item {number}" for number in ids],
-      "category_id": (ids - 1) % num_categories + 1,
+      "category_id": category(ids - 1) + 1,
     }
   )

@@ -56,7 +56,7 @@ def build(config: Config, log: EventLog, split: Split) -> View:
     "candidate": candidate.reshape(-1),
     "label": label.reshape(-1),
   }
-  train = _rows(log, config.length, columns, ())
+  train = click_rows(log, log.item, config.length, columns, ())
   counts = _counts(log, config.length, begin, position, candidate, repeat)
   return View(
     train,
@@ -86,8 +86,23 @@ def unseen_items(log: EventLog, user: np.ndarray, rng: np.random.Generator) -> n
     item[again] = rng.integers(1, width, len(again))
 
 
-def _rows(log: EventLog, length: int, columns: dict, shape: tuple[int, ...]) -> Rows:
-  """Rows over event positions; `shape` is () for one candidate a row, (C,) for several."""
+def click_rows(
+  log: EventLog,
+  behaviours: np.ndarray,
+  length: int,
+  columns: dict[str, np.ndarray],
+  shape: tuple[int, ...],
+) -> Rows:
+  """Rows whose histories are slices of `behaviours`, items in the order of users and times.
+
+  Args:
+    log: gives vocabularies and, where items have one, the category.
+    behaviours: items [E].
+    length: newest behaviours of a history that a row shows.
+    columns: user [n]; begin and end [n] of its history in `behaviours`; candidate and label [n],
+      or [n, C].
+    shape: () for one candidate a row, (C,) for several.
+  """
   with_category = "category" in log.items and "category" in log.vocabularies
   fields = {
     "user_id": Field("id", (), "user"),
@@ -103,7 +118,7 @@ def _rows(log: EventLog, length: int, columns: dict, shape: tuple[int, ...]) -> 
     fields["target_cat"] = Field("ids" if shape else "id", shape, "category")
   dtype = position_dtype(columns["end"])
   columns = {
-    "item": log.item,
+    "item": behaviours,
     "user": columns["user"].astype(np.int32),
     "begin": columns["begin"].astype(dtype),
     "end": columns["end"].astype(dtype),
@@ -148,25 +163,37 @@ def _cases(log: EventLog, config: Config, holdout: Holdout, stream: int) -> Case
     "user": holdout.user, "begin": holdout.begin, "end": holdout.history_end,
     "candidate": candidate, "label": label,
   }
-  rows = _rows(log, config.length, columns, (count,))
+  rows = click_rows(log, log.item, config.length, columns, (count,))
   longest = int((holdout.history_end - holdout.begin).max(initial=1))
   seen = lambda index: ragged(log.item, holdout.begin[index], holdout.history_end[index], longest)
   return Cases(rows, holdout.user, positive[:, None].astype(np.int32), seen)
 
 
 def _counts(log, length, begin, position, candidate, repeat) -> dict[str, np.ndarray]:
-  """Occurrences of each item and category in the training rows, as candidate or in a history.
-
-  Event p stands in the history of every row whose window begin' .. position - 1 holds it; a
-  difference array counts those without touching the windows one by one.
-  """
+  """Occurrences in the training rows, `repeat` of which share a history."""
   start = np.maximum(begin, position - length)
-  change = np.zeros(log.num_events + 1, np.int64)
+  return occurrences(log, log.item, start, position, candidate, repeat)
+
+
+def occurrences(
+  log: EventLog,
+  behaviours: np.ndarray,
+  start: np.ndarray,
+  end: np.ndarray,
+  candidate: np.ndarray,
+  repeat: int = 1,
+) -> dict[str, np.ndarray]:
+  """Occurrences of each item and category, as a candidate or in the histories shown.
+
+  Behaviour p counts `repeat` times for every history start .. end - 1 that holds it; a difference
+  array counts those without touching the histories one by one.
+  """
+  change = np.zeros(len(behaviours) + 1, np.int64)
   np.add.at(change, start, repeat)
-  np.add.at(change, position, -repeat)
-  item = np.asarray(log.item)
+  np.add.at(change, end, -repeat)
   counts = np.bincount(candidate.reshape(-1), minlength=log.vocabularies["item"])
-  counts += np.bincount(item, np.cumsum(change[:-1]), log.vocabularies["item"]).astype(np.int64)
+  times = np.cumsum(change[:-1])
+  counts += np.bincount(np.asarray(behaviours), times, log.vocabularies["item"]).astype(np.int64)
   result = {"item": counts}
   if "category" in log.items and "category" in log.vocabularies:
     size = log.vocabularies["category"]

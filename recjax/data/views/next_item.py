@@ -6,14 +6,17 @@ first is a target exactly once an epoch.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
+from recjax.data.counts import TrainingCounts, count_transitions
 from recjax.data.log import EventLog
 from recjax.data.schema import Field, Schema
 from recjax.data.splits import Holdout, Split
 from recjax.data.views.rows import Cases, Rows, View
 from recjax.errors import DataError
+from recjax.registry import unknown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +60,8 @@ def build(config: Config, log: EventLog, split: Split) -> View:
 
   columns = {"item": log.item, **window}
   train = Rows(len(window["end"]), columns, gather, schema)
-  counts = {"item": item_counts(log, split)}
+  transitions = functools.partial(count_transitions, log, split)
+  counts = TrainingCounts({"item": item_counts(log, split)}, transitions)
   return View(
     train,
     holdout_cases(log, split.validation, length),
@@ -114,13 +118,26 @@ def holdout_cases(log: EventLog, holdout: Holdout, length: int) -> Cases:
     "begin": holdout.begin.astype(dtype),
     "end": holdout.history_end.astype(dtype),
   }
+  return cases_of(log, holdout, Rows(len(holdout.user), columns, gather, schema))
+
+
+def cases_of(log: EventLog, holdout: Holdout, rows: Rows) -> Cases:
+  """The cases of a held-out part: `rows` with what was seen before each moment and what followed."""
   longest = int((holdout.history_end - holdout.begin).max(initial=1))
   seen = lambda index: ragged(
     log.item, holdout.begin[index], holdout.history_end[index], longest
   )
   answers = int((holdout.target_end - holdout.history_end).max(initial=1))
   targets = ragged(log.item, holdout.history_end, holdout.target_end, answers)
-  return Cases(Rows(len(holdout.user), columns, gather, schema), holdout.user, targets, seen)
+
+  def column(name):
+    if name not in log.columns:
+      raise DataError(unknown(f"event column of {log.name}", name, log.columns))
+    values = np.asarray(log.columns[name])[holdout.history_end]
+    names = log.facts.get("names", {}).get(f"events.{name}")
+    return np.asarray(names)[values] if names else values
+
+  return Cases(rows, holdout.user, targets, seen, column)
 
 
 def ragged(values: np.ndarray, begin: np.ndarray, end: np.ndarray, width: int) -> np.ndarray:

@@ -40,12 +40,16 @@ class Cases(NamedTuple):
     targets: int32 [n, T] items that came next, padded with 0.
     seen: index [b] -> int32 [b, S], items of the user's history, padded with 0; S is the same for
       every call. Full ranking leaves them out of the ranking.
+    column: name of an event column -> [n], its value at the first right answer of each case, text
+      where the values stand for text; raises DataError for unknown names. None where events are
+      not known.
   """
 
   rows: Rows
   user: np.ndarray
   targets: np.ndarray
   seen: Callable[[np.ndarray], np.ndarray]
+  column: Callable[[str], np.ndarray] | None = None
 
 
 class SampleCases(NamedTuple):
@@ -79,7 +83,8 @@ class View(NamedTuple):
     train: rows to train on.
     validation: cases that choose the variables to keep.
     test: cases reported once.
-    counts: int64 [V] by vocabulary: how often each id occurs in training.
+    counts: int64 [V] by vocabulary: how often each id occurs in training. A view of sequences gives
+      `data.counts.TrainingCounts`, which also counts transitions when asked to.
     facts: counts for the report.
   """
 

@@ -37,6 +37,7 @@ from recjax.errors import ConfigError
 from recjax.losses.binary import binary_cross_entropy
 from recjax.losses.mini_batch_decay import mini_batch_decay, occurrence_shares
 from recjax.models.learner import Learner, Objective
+from recjax.models.ranking._click import columns, item_tables, item_vectors
 from recjax.nn.activations import ACTIVATIONS
 from recjax.nn.normalize import NORMS, Normalize
 from recjax.nn.tables import TableSpec, take
@@ -52,7 +53,7 @@ class Config:
   """What can be chosen; the values of the authors' Amazon code in brackets."""
 
   name: str = "din"
-  item_width: int = 16  # of an item's vector [64]
+  item_width: int = 16  # of an item's vector, 0 to go by categories alone [64]
   category_width: int = 16  # of a category's vector, 0 where the data have none [64]
   stddev: float = 0.1  # of the initial vectors
   pool: str = "din"  # din | mean (the paper's base model)
@@ -111,16 +112,6 @@ class DIN(nn.Module):
     return logits + take(tables["item_bias"], batch["target_item"])[..., 0], weights
 
 
-def item_vectors(
-  tables: Mapping[str, jax.Array], batch: Mapping[str, jax.Array], prefix: str
-) -> jax.Array:
-  """Vectors [..., D] of the items in the fields `prefix`_item and, with categories, _cat."""
-  vectors = [take(tables["item"], batch[f"{prefix}_item"])]
-  if "category" in tables:
-    vectors.append(take(tables["category"], batch[f"{prefix}_cat"]))
-  return jnp.concatenate(vectors, axis=-1)
-
-
 def build(
   config: Config, schema: Schema, counts: Mapping[str, np.ndarray] | None = None
 ) -> Learner:
@@ -133,24 +124,19 @@ def build(
   Raises:
     ConfigError: for unknown options, missing fields or (from init) missing counts.
   """
-  _check(config, schema)
-  tables = {
-    "item": TableSpec("item", config.item_width, config.stddev),
-    "item_bias": TableSpec("item", 1, 0.0),
-  }
-  features = {"item": ("hist_item", "target_item")}
-  if config.category_width:
-    vocabulary = schema.fields["hist_cat"].vocabulary
-    tables["category"] = TableSpec(vocabulary, config.category_width, config.stddev)
-    features["category"] = ("hist_cat", "target_cat")
+  _check(config)
+  vectors = item_tables(schema, config.item_width, config.category_width, config.stddev)
+  tables = {**vectors, "item_bias": TableSpec("item", 1, 0.0)}
+  fields_of = {"item": ("hist_item", "target_item"), "category": ("hist_cat", "target_cat")}
+  features = {name: fields_of[name] for name in vectors}
   module = DIN(config)
 
   def apply(variables, batch, **options):
     collections = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
-    return module.apply(collections, variables["tables"], _columns(batch), **options)
+    return module.apply(collections, variables["tables"], columns(batch), **options)
 
   def init(key, tables, batch):
-    variables = module.init(key, tables, _columns(batch), train=False)
+    variables = module.init(key, tables, columns(batch), train=False)
     if config.mba_decay:
       occurrences = {f"{name}_count": _counts(counts, learner, name) for name in features}
       variables = {**variables, "statistics": occurrences}
@@ -163,25 +149,25 @@ def build(
     of the batch.
     """
     del key
-    columns, shares = _columns(batch), {}
-    counted = columns["weight"] > 0
+    wide, shares = columns(batch), {}
+    counted = wide["weight"] > 0
     behaved = batch["hist_mask"] & jnp.any(counted, axis=1, keepdims=True)
     for name, (of_history, of_target) in features.items():
       real = {
-        of_history: jnp.where(behaved, columns[of_history], 0),
-        of_target: jnp.where(counted, columns[of_target], 0),
+        of_history: _where(behaved, wide[of_history]),
+        of_target: _where(counted, wide[of_target]),
       }
       shares |= occurrence_shares(real, variables["statistics"][f"{name}_count"])
-    total = jnp.sum(columns["weight"])
+    total = jnp.sum(wide["weight"])
     decays = {f"{f}_decay": s.reshape(batch[f].shape) * total for f, s in shares.items()}
     return {**batch, **decays}
 
   def loss(variables, batch, key):
-    columns = _columns(batch)
+    wide = columns(batch)
     (logits, _), mutable = apply(
       variables, batch, train=True, rngs={"dropout": key}, mutable=["batch_stats"]
     )
-    value, weight = binary_cross_entropy(logits, columns["label"], columns["weight"])
+    value, weight = binary_cross_entropy(logits, wide["label"], wide["weight"])
     metrics = {"log_loss": (value, weight)}
     if config.mba_decay:
       penalty = sum(
@@ -219,8 +205,8 @@ def build(
   return learner
 
 
-def _check(config, schema):
-  """Raises ConfigError for options and fields that cannot work."""
+def _check(config):
+  """Raises ConfigError for options that cannot work."""
   for kind, name, known in (
     ("pool", config.pool, POOLS),
     ("unit_activation", config.unit_activation, ACTIVATIONS),
@@ -232,32 +218,11 @@ def _check(config, schema):
       raise ConfigError(unknown(kind, name, known))
   if not config.unit_hidden:
     raise ConfigError("unit_hidden must name at least one hidden layer.")
-  needed = ["hist_item", "hist_mask", "target_item", "label", "weight"]
-  if config.category_width:
-    needed += ["hist_cat", "target_cat"]
-  missing = [name for name in needed if name not in schema.fields]
-  if missing:
-    cure = " Without categories set category_width=0." if "hist_cat" in missing else ""
-    raise ConfigError(f"The batch lacks {', '.join(map(repr, missing))}.{cure}")
 
 
-def _columns(batch):
-  """The batch with a candidate axis in every field about candidates: target_*, label, weight.
-
-  The weight of a candidate 0 becomes 0. Scoring needs neither label nor weight.
-  """
-  target = batch["target_item"]
-  shape = target.shape if target.ndim == 2 else (*target.shape, 1)
-  weight = batch.get("weight")
-  weight = jnp.ones(shape[:1], jnp.float32) if weight is None else weight
-  weight = jnp.broadcast_to(weight.reshape(shape[0], -1), shape)
-  columns = {
-    name: batch[name].reshape(shape)
-    for name in ("target_item", "target_cat", "label")
-    if name in batch
-  }
-  real = (columns["target_item"] != 0).astype(weight.dtype)
-  return {**batch, **columns, "weight": weight * real}
+def _where(mask, ids):
+  """Ids [..., A] or [...] where mask [...], else 0."""
+  return jnp.where(mask.reshape(mask.shape + (1,) * (ids.ndim - mask.ndim)), ids, 0)
 
 
 def _counts(counts, learner, table):

@@ -30,6 +30,7 @@ from recjax.errors import ConfigError
 from recjax.losses.binary import binary_cross_entropy
 from recjax.losses.softmax import full_softmax, sampled_softmax
 from recjax.models.learner import Learner, Objective
+from recjax.nn.by_length import by_length
 from recjax.nn.tables import TableSpec, take
 from recjax.registry import unknown
 
@@ -44,8 +45,10 @@ def build_next_item(
   counts: Mapping[str, np.ndarray] | None,
   *,
   loss: str,
-  negatives: int,
-  sampling: str,
+  negatives: int = 0,
+  sampling: str = "uniform",
+  padding_class: bool = False,
+  groups: int = 1,
 ) -> Learner:
   """The learner of a causal encoder.
 
@@ -57,9 +60,14 @@ def build_next_item(
     loss: one of LOSSES.
     negatives: K of sampled_softmax.
     sampling: one of SAMPLINGS, the distribution that negatives come from.
+    padding_class: whether full_softmax has one more class, whose logit is 0.
+    groups: groups of rows of like length that a batch is trained in, each on as many positions as
+      it fills (`nn.by_length`); 1 for all rows at once. The encoder then reads no fields but
+      hist_item and hist_mask, and takes any number of newest positions.
 
   Raises:
-    ConfigError: for an unknown option, K below 1, or (from init) counts that are missing.
+    ConfigError: for an unknown option, K or groups below 1, from init for counts that are missing,
+      and from loss for a batch that cannot be cut into the groups.
   """
   if loss not in LOSSES:
     raise ConfigError(unknown("loss", loss, LOSSES))
@@ -67,6 +75,8 @@ def build_next_item(
     raise ConfigError(unknown("sampling", sampling, SAMPLINGS))
   if loss == "sampled_softmax" and negatives < 1:
     raise ConfigError(f"sampled_softmax needs at least one negative, not {negatives}.")
+  if groups < 1:
+    raise ConfigError(f"A batch is trained in at least one group of rows, not {groups}.")
   require(schema, "hist_item", "hist_mask", "target_item")
   size = schema.vocabularies["item"]
   by_popularity = sampling == "popularity" and loss != "full_softmax"
@@ -81,6 +91,20 @@ def build_next_item(
     rngs = {"dropout": key} if train else None
     params = {"params": variables["params"]}
     return encoder.apply(params, variables["tables"], batch, train=train, rngs=rngs)
+
+  def encode_in_groups(variables, batch, key):
+    mask = batch["hist_mask"]
+    vectors = take(variables["tables"]["item"], jnp.where(mask, batch["hist_item"], 0))
+
+    def encode(vectors, mask, key):
+      # A table of a row for each position: gradients of the whole one would be added up by group.
+      ids = jnp.where(mask, 1 + jnp.arange(mask.size, dtype=jnp.int32).reshape(mask.shape), 0)
+      own = vectors.reshape(-1, vectors.shape[-1])
+      own = {"item": jnp.concatenate([jnp.zeros_like(own[:1]), own])}
+      rows = {"hist_item": ids, "hist_mask": mask}
+      return encode_positions({**variables, "tables": own}, rows, train=True, key=key)
+
+    return by_length(encode, vectors, mask, key, groups)
 
   def sample(variables, key, shape):
     """Drawn ids of `shape`."""
@@ -115,7 +139,10 @@ def build_next_item(
     return {**batch, "negative_item": jnp.where(own, 0, ids)}
 
   def objective(variables, batch, key):
-    hidden = encode_positions(variables, batch, train=True, key=key)
+    if groups == 1:
+      hidden = encode_positions(variables, batch, train=True, key=key)
+    else:
+      hidden = encode_in_groups(variables, batch, key)
     rows = variables["tables"]["item"]
     targets = batch["target_item"]
     weights = ((targets != 0) & batch["hist_mask"]).astype(jnp.float32)
@@ -150,7 +177,9 @@ def build_next_item(
         weights,
       )
       return Objective(value, total)
-    value, hits = full_softmax(queries, rows, targets, weights, num_items=size - 1)
+    value, hits = full_softmax(
+      queries, rows, targets, weights, num_items=size - 1, padding=padding_class
+    )
     return Objective(value, total, {"accuracy": (hits, total)})
 
   def encode_user(variables, batch):

@@ -21,11 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
+from recjax.data.counts import count_transitions, training_events
 from recjax.data.log import EventLog
 from recjax.data.schema import Schema
 from recjax.errors import ConfigError
 from recjax.models.learner import Learner
 from recjax.models.retrieval._next_item import require
+from recjax.nn.sparse import sparse_rows, take_sparse
 from recjax.registry import unknown
 
 KINDS = ("popularity", "transition", "item_knn")
@@ -83,7 +85,7 @@ def score_items(
   """Scores [B, n] of item_ids [n] for state [B, S]; the ids are distinct, but for repeats of 0."""
   statistics = variables["statistics"]
   popular = statistics["popularity"]
-  ids, weights = _rows(statistics, state)
+  ids, weights = take_sparse(statistics, state)
   column = jnp.full(popular.shape, len(item_ids), jnp.int32)
   column = column.at[item_ids].set(jnp.arange(len(item_ids), dtype=jnp.int32))
   scores = jnp.broadcast_to(popular[item_ids][None], (len(state), len(item_ids)))
@@ -99,7 +101,7 @@ def score_pairs(
   candidates = targets.reshape(len(targets), -1)
 
   def add(scores, source):
-    ids, weights = _rows(statistics, source)
+    ids, weights = take_sparse(statistics, source)
     same = ids[:, None, :] == candidates[:, :, None]
     return scores + jnp.sum(jnp.where(same, weights[:, None, :], 0.0), axis=-1), None
 
@@ -112,7 +114,7 @@ def count_events(config: Config, log: EventLog, split) -> dict[str, np.ndarray]:
 
   Both are absolute event numbers, int64, indexed by user. Raises ConfigError where there are none.
   """
-  event, user = _training_events(log, split)
+  event, user = training_events(log, split)
   size = log.vocabularies["item"]
   item = np.asarray(log.item[event], np.int64)
   if not len(item):
@@ -121,33 +123,11 @@ def count_events(config: Config, log: EventLog, split) -> dict[str, np.ndarray]:
   pairs = scipy.sparse.csr_array((size, size), dtype=np.float32)
   if config.kind == "transition":
     popularity *= np.float32(0.5) / popularity.max()
-    adjacent = user[1:] == user[:-1]
-    ends = item[:-1][adjacent], item[1:][adjacent]
-    pairs = scipy.sparse.coo_array((np.ones(len(ends[0]), np.float32), ends), (size, size)).tocsr()
+    pairs = count_transitions(log, split)
   elif config.kind == "item_knn":
     popularity[:] = 0.0
     pairs = _similar(item, user, (len(log.indptr) - 1, size), config.neighbours)
-  if pairs.nnz >= 2**31:
-    raise ConfigError(f"{pairs.nnz} pairs of items are more than int32 can number.")
-  longest = max(1, int(np.diff(pairs.indptr).max()))
-  # One unused entry, so that a lookup has something to gather even where no pair occurs.
-  return {
-    "popularity": popularity,
-    "indptr": pairs.indptr.astype(np.int32),
-    "neighbour": np.append(pairs.indices, 0).astype(np.int32),
-    "weight": np.append(pairs.data, 0).astype(np.float32),
-    "window": np.arange(longest, dtype=np.int32),
-  }
-
-
-def _training_events(log, split):
-  """Numbers of the training events in the log's order, and the user of each."""
-  begin = np.asarray(split.train_begin, np.int64)[1 : log.num_users + 1]
-  length = np.asarray(split.train_end, np.int64)[1 : log.num_users + 1] - begin
-  length = np.maximum(length, 0)
-  user = np.repeat(np.arange(1, log.num_users + 1), length)
-  offset = np.arange(len(user)) - np.repeat(np.cumsum(length) - length, length)
-  return np.repeat(begin, length) + offset, user
+  return {"popularity": popularity, **sparse_rows(pairs)}
 
 
 def _similar(item, user, shape, neighbours):
@@ -174,14 +154,3 @@ def _similar(item, user, shape, neighbours):
   row, column, cosine = (np.concatenate(part) for part in zip(*parts, strict=True))
   square = (shape[1], shape[1])
   return scipy.sparse.coo_array((cosine.astype(np.float32), (row, column)), square).tocsr()
-
-
-def _rows(statistics, source):
-  """Neighbours and weights of the items source [...], each [..., M], padded with 0."""
-  where = statistics["indptr"][source][..., None] + jnp.expand_dims(
-    statistics["window"], tuple(range(source.ndim))
-  )
-  real = where < statistics["indptr"][source + 1][..., None]
-  ids = jnp.take(statistics["neighbour"], where, mode="clip")
-  weights = jnp.take(statistics["weight"], where, mode="clip")
-  return jnp.where(real, ids, 0), jnp.where(real, weights, 0.0)

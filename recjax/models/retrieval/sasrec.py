@@ -38,7 +38,7 @@ LAYOUTS = ("pre", "post", "original")
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """What can be chosen; the longest history is that of the data."""
+  """What can be chosen; the longest history is that of the view."""
 
   name: str = "sasrec"
   width: int = 64  # D, of the item table and every layer
@@ -51,24 +51,28 @@ class Config:
   loss: str = "full_softmax"  # full_softmax | sampled_softmax | bce
   negatives: int = 256  # K of sampled_softmax
   sampling: str = "uniform"  # uniform | popularity
+  # Groups of rows of like length that a batch is trained in; above 1 it is faster where most
+  # histories are much shorter than the view's length. Must divide the batch.
+  groups: int = 1
 
 
 class SASRec(nn.Module):
   """The encoder: tables and batch to states [B, L, D], zero at padding."""
 
   config: Config
+  length: int  # of the longest history
 
   @nn.compact
   def __call__(
     self, tables: Mapping[str, jax.Array], batch: Mapping[str, jax.Array], *, train: bool
   ) -> jax.Array:
-    """States [B, L, D] for hist_item [B, L] and hist_mask [B, L]."""
+    """States [B, L, D] for the newest L positions hist_item [B, L] and hist_mask [B, L]."""
     config = self.config
     ids, mask = batch["hist_item"], batch["hist_mask"]
     real = mask[:, :, None].astype(jnp.float32)
     positions = self.param(
-      "position", nn.initializers.normal(0.02), (ids.shape[1], config.width), jnp.float32
-    )
+      "position", nn.initializers.normal(0.02), (self.length, config.width), jnp.float32
+    )[-ids.shape[1] :]
     x = take(tables["item"], ids) * np.float32(config.width**0.5) + positions[None]
     x = nn.Dropout(config.dropout, deterministic=not train)(x) * real
     for index in range(config.layers):
@@ -120,11 +124,12 @@ def build(
     raise ConfigError(f"{config.heads} heads cannot share the width {config.width} evenly.")
   require(schema, "hist_item")
   return build_next_item(
-    SASRec(config),
+    SASRec(config, schema.fields["hist_item"].shape[0]),
     TableSpec("item", config.width, config.stddev),
     schema,
     counts,
     loss=config.loss,
     negatives=config.negatives,
     sampling=config.sampling,
+    groups=config.groups,
   )

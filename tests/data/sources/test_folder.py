@@ -242,3 +242,31 @@ def test_real_sets(data_dir, tmp_path, name):
 def test_all_real_sets(data_dir, tmp_path):
   for name in folders_below(data_dir):
     check_real(data_dir, name, tmp_path)
+
+
+def test_histories_are_columns_of_users(tmp_path):
+  path = write(tmp_path / "set", EVENTS, None, USERS)
+  earlier = {"user_id": [4, 2], "watched": [[3, 1], [2]], "until": [7, 8]}
+  pq.write_table(pa.table(earlier), path / "histories.parquet")
+  users = read(path).users
+  np.testing.assert_array_equal(users["watched"], [[0, 0], [0, 0], [2, 0], [0, 0], [3, 1]])
+  assert users["until"].tolist() == [0, 0, 8, 0, 7]
+  assert users["age"].tolist() == [0, 0, 30, 0, 0]
+  assert "watched" not in read(path, ids="raw").users
+  (path / "users.parquet").unlink()
+  assert read(path).users["until"].tolist() == [0, 0, 8, 0, 7]
+
+
+@pytest.mark.parametrize(
+  "earlier, message",
+  [
+    ({"user_id": [2, 2], "watched": [[1], [3]]}, "histories.parquet has a user twice"),
+    ({"user_id": [2], "age": [3]}, "both have a column 'age'"),
+    ({"watched": [[1]]}, "no column 'user_id'"),
+  ],
+)
+def test_histories_that_cannot_be_read(tmp_path, earlier, message):
+  path = write(tmp_path / "set", EVENTS, None, USERS)
+  pq.write_table(pa.table(earlier), path / "histories.parquet")
+  with pytest.raises(DataError, match=message):
+    read(path)

@@ -5,6 +5,7 @@ import pytest
 
 from recjax.config import data_config
 from recjax.data.load import load
+from recjax.data.sources import planted_functions as functions
 from recjax.data.sources.planted import auc, chain
 from recjax.errors import ConfigError
 
@@ -13,7 +14,7 @@ def table(**options):
   return load({"name": "planted", **options})
 
 
-BAYES = {"count": 0.885, "recency": 0.889, "long": 0.913}
+BAYES = {"count": 0.885, "recency": 0.889, "long": 0.913, "multi": 0.735}
 
 
 @pytest.mark.parametrize("generator, bayes", BAYES.items())
@@ -105,13 +106,85 @@ def test_markov_walks_the_chain(tmp_path):
   assert (successor[pure.item[:-1]] == pure.item[1:])[inside].all()
 
 
+def test_two_signals_follow_the_successor_or_a_liked_group(tmp_path):
+  sizes = {"num_users": 400, "shortest": 12, "longest": 12, "cache": str(tmp_path)}
+  log = load({"name": "planted", "generator": "two_signals", **sizes})
+  assert (log.num_users, log.num_items, log.num_events) == (400, 400, 4800)
+  item = np.asarray(log.item).reshape(400, 12)
+  names = np.array(log.facts["names"]["events.step"])
+  step = names[np.asarray(log.columns["step"]).reshape(400, 12)]
+  assert (step[:, 0] == "start").all() and (step[:, 1:] != "start").all()
+  successor, category = np.array(log.facts["successor"]), (np.arange(401) - 1) % 20
+  assert (category[successor[1:]] != category[1:]).all()
+  follows = step[:, 1:] == "successor"
+  assert follows.mean() == pytest.approx(0.35, abs=0.02)
+  assert (successor[item[:, :-1]] == item[:, 1:])[follows].all()
+  # Starts and collaborative steps keep to the categories that a user likes, three at most.
+  liked = [set(category[row[kind != "successor"]]) for row, kind in zip(item, step, strict=True)]
+  assert 2 <= max(map(len, liked)) <= 3
+  # A collaborative step stays among the categories of the last three, where one of them is liked.
+  recent = [
+    category[now] in {category[i] for i in row[max(0, t - 3) : t]}
+    for row, kind, likes in zip(item, step, liked, strict=True)
+    for t, now in enumerate(row)
+    if kind[t] == "collaborative" and likes & {category[i] for i in row[max(0, t - 3) : t]}
+  ]
+  assert len(recent) > 1000 and np.mean(recent) > 0.97
+
+
+def test_interest_functions_move_with_time(tmp_path):
+  log = load({"name": "planted", "generator": "interest_functions", "cache": str(tmp_path),
+              "noise": 0.0, "num_users": 500, "seed": 2})
+  assert (log.num_users, log.num_items, log.num_events) == (500, 64, 500 * 21)
+  items = np.asarray(log.item).reshape(500, 21)
+  topics = (items - 1) // 8
+  np.testing.assert_array_equal(np.asarray(log.items["category"])[items], topics + 1)
+  assert (topics[:, :20].reshape(-1, 5, 4) == topics[:, :20:4, None]).all()
+  times = np.asarray(log.time).reshape(500, 21).astype(np.float64) / functions.UNIT
+  times += log.origin / functions.UNIT - 1600
+  sessions = times[:, ::4]
+  assert (np.abs(sessions - np.arange(6) / 6 - 0.075) <= 0.0751).all()
+  # Some velocity and phase explain all sessions of everybody.
+  phase = (np.arange(2000) + 0.5)[None, :, None] / 2000
+  found = np.zeros(500, bool)
+  for velocity in functions.VELOCITIES:
+    would = functions.topic_at(phase, velocity, sessions[:, None], 8)
+    found |= (would == topics[:, None, ::4]).all(2).any(1)
+  assert found.mean() > 0.99
+  assert set(log.facts["bayes_hr"]) == {"sessions_1", "sessions_2", "sessions_5"}
+
+
+def test_how_much_earlier_sessions_can_tell():
+  """What anyone could know: .30 from the last session, .69 from two, .84 from all five."""
+  rates = functions.best_hit_rates(0, 64, 8, 0.1)
+  for sessions, rate in ((1, 0.30), (2, 0.69), (5, 0.84)):
+    assert rates[f"sessions_{sessions}"] == pytest.approx(rate, abs=0.025)
+
+
+def test_the_oracle_by_hand():
+  # Four topics of two items; topic 0 in both sessions known and no noise: only v = 2 comes back.
+  items = np.array([[1] * 12 + [1, 2, 1, 2] + [1, 1, 2, 2] + [5]])
+  times = np.array([[0, 0, 0, 0.2, 0.7, 0.7]])
+  belief = functions.oracle(items, times, 2, 8, 4, 0.0)
+  np.testing.assert_allclose(belief.sum(), 1)
+  np.testing.assert_allclose(belief[0, 0], 1.0)  # asked for at the time of the last session
+  later = functions.oracle(items, np.array([[0, 0, 0, 0.2, 0.7, 0.95]]), 2, 8, 4, 0.0)
+  np.testing.assert_allclose(later[0, 2], 1.0)  # a quarter later, half the topics further
+
+
 @pytest.mark.parametrize(
   "options, message",
   [
+    ({"generator": "two_signals", "num_items": 50}, "deals 50 items evenly to 20"),
+    ({"generator": "two_signals", "follow": 1.5}, "follows a share of steps, not 1.5"),
     ({"generator": "markof"}, "Did you mean 'markov'"),
     ({"generator": "count", "num_items": 100}, "cannot be dealt evenly"),
     ({"generator": "count", "interests": 65}, "cannot be dealt evenly"),
+    ({"generator": "multi", "num_categories": 50}, "given 50 categories, 4096 items and 3 interests"),
+    ({"generator": "multi", "interests": 2}, "one interest of each kind"),
     ({"num_users": 0}, "markov needs"),
+    ({"generator": "interest_functions", "num_items": 60}, "60 items cannot be dealt evenly"),
+    ({"generator": "interest_functions", "num_users": 0}, "there are no users"),
     ({"shortest": 9, "longest": 8}, "markov needs"),
   ],
 )
@@ -128,3 +201,22 @@ def test_another_name_is_enough():
     data_config({"name": "movielens_100k", "seed": 1})
   with pytest.raises(ConfigError, match="lacks the key 'name'"):
     data_config({"seed": 1})
+
+
+def test_clicks_of_three_kinds():
+  made = table(generator="multi", num_train=3000, num_validation=30, num_test=70, seed=3)
+  assert made.vocabularies == {"user": 3101, "item": 4097, "category": 49}
+  part = made.parts["train"]
+  history, target = part["hist_cat"], part["target_cat"]
+  assert history.shape == (3000, 100, 3) and target.shape == (3000, 3)
+  for categories, items in ((history, part["hist_item"]), (target, part["target_item"])):
+    value = categories - 16 * np.arange(3) - 1  # kinds have numbers of their own
+    assert value.min() == 0 and value.max() == 15
+    np.testing.assert_array_equal(items, value @ [1, 16, 256] + 1)
+  share = (history == target[:, None]).mean(1)
+  logit = 1.2 * (share >= 0.1).sum(1) - 1.5
+  np.testing.assert_allclose(part["bayes"], 1 / (1 + np.exp(-logit)), rtol=1e-5)
+  # Half of the behaviours express one liked value of three; the rest is chance, one in sixteen.
+  counts = np.apply_along_axis(np.bincount, 1, history.reshape(3000, -1), minlength=49)[:, 1:]
+  liked = counts.reshape(3000, 3, 16).max(2).mean()
+  assert liked == pytest.approx(100 * (1 / 6 + 5 / 6 / 16), abs=0.7)

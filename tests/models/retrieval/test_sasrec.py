@@ -46,7 +46,7 @@ ROWS = [[0, 0, 3, 7, 1], [2, 4, 6, 8, 10]]
 def test_a_later_item_never_changes_an_earlier_state(norm):
   config = sasrec.Config(width=8, norm=norm, stddev=0.5)
   _, variables = start(config)
-  module = sasrec.SASRec(config)
+  module = sasrec.SASRec(config, LENGTH)
 
   @jax.jit
   def apply(rows):
