@@ -34,13 +34,14 @@ def get_config(arg=None):
     evaluate={"denoising": {}},
     train={
       "batch_size": 256 if arg.data == "latents" else 64,
-      "steps": 300 if arg.tiny else {"latents": 2000, "pictures": 2000, "emoji": 5000}[arg.data],
-      "log_every": 100,
+      "steps": 150 if arg.tiny else {"latents": 2000, "pictures": 2000, "emoji": 5000}[arg.data],
+      "log_every": 50 if arg.tiny else 100,
       "evaluate_every": 0,
       "select_metric": "explained",
     },
     optimizer={
-      "name": "adamw", "learning_rate": 2e-3 if arg.data == "latents" else 1e-3,
-      "weight_decay": 1e-4, "warmup_steps": 100, "schedule": "cosine", "clip_norm": 1.0,
+      "name": "adamw",
+      "learning_rate": 4e-3 if arg.tiny else 2e-3 if arg.data == "latents" else 1e-3,
+      "weight_decay": 1e-4, "warmup_steps": 10 if arg.tiny else 100, "schedule": "cosine", "clip_norm": 1.0,
     },
   )

@@ -37,11 +37,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from recjax.diffusion.host import Host, Text
+from recjax.diffusion.host import Added, Host, Text
 from recjax.diffusion.schedules import Cosine
 from recjax.diffusion.stage_c_blocks import Block, norm, scaled_xavier
 from recjax.errors import ConfigError
-from recjax.nn.decoupled_attention import Extra
+from recjax.nn.decoupled_attention import Extra, branches
 
 CONDITIONS = ("time", "sca", "crp")
 TOKENS = 4  # of pooled text, and of an image
@@ -106,7 +106,7 @@ class StageC(nn.Module):
 
   @nn.compact
   def __call__(
-    self, noised: jax.Array, time: jax.Array, text: Text, extra: Extra | None = None
+    self, noised: jax.Array, time: jax.Array, text: Text, extra: Added = None
   ) -> jax.Array:
     """Noise [B, H, W, C], float32, in noised [B, H, W, C] at time [B]; text as in `build_stage_c`."""
     config = self.config
@@ -189,7 +189,7 @@ def build_stage_c(config: Config, empty: Text | None = None) -> Host:
 
   def predict_noise(params, noised, time, text, extra=None):
     _check(text)
-    strange = set() if extra is None else {*extra.key, *extra.value} - set(width_at)
+    strange = {name for one in branches(extra) for name in (*one.key, *one.value)} - set(width_at)
     if strange:
       raise ConfigError(f"Stage C of these sizes has no site {min(strange)!r}; see `sites`.")
     return module.apply({"params": params}, noised, seen_time(schedule, time), text, extra)
@@ -212,8 +212,9 @@ def _check(text: Text) -> None:
     raise ConfigError(f"Stage C reads text and pooled, and image where there is one, not {names}.")
 
 
-def _at(extra: Extra | None, site: str) -> Extra | None:
-  """What of `extra` concerns one site, so that a block neither keeps nor differentiates the rest."""
-  if extra is None or site not in extra.key:
-    return None
-  return extra._replace(key={site: extra.key[site]}, value={site: extra.value[site]})
+def _at(extra: Added, site: str) -> tuple[Extra, ...]:
+  """What is added at one site, so that a block neither keeps nor differentiates the rest."""
+  return tuple(
+    one._replace(key={site: one.key[site]}, value={site: one.value[site]})
+    for one in branches(extra) if site in one.key
+  )

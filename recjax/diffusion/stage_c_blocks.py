@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from recjax.nn.decoupled_attention import Extra, decoupled_attention
+from recjax.diffusion.host import Added
+from recjax.nn.decoupled_attention import decoupled_attention
 
 xavier = nn.initializers.xavier_uniform()
 scaled_xavier = lambda scale: nn.initializers.variance_scaling(scale, "fan_avg", "uniform")
@@ -98,7 +99,7 @@ class Attention(nn.Module):
   dtype: Any
 
   @nn.compact
-  def __call__(self, x: jax.Array, clip: jax.Array, extra: Extra | None) -> jax.Array:
+  def __call__(self, x: jax.Array, clip: jax.Array, extra: Added) -> jax.Array:
     """x [B, H, W, C], clip [B, L, D]; returns x's shape."""
     batch, *_, width = x.shape
     # Query, key and value are one matrix in the published weights, with its fan out of 3 C.
@@ -127,7 +128,7 @@ class Block(nn.Module):
     skip: jax.Array | None,
     embeddings: Sequence[jax.Array],
     clip: jax.Array,
-    extra: Extra | None,
+    extra: Added,
   ) -> jax.Array:
     """x [B, H, W, C] to the same shape; see the layers. The site is this module's name."""
     x = Convolution(self.depth, self.dtype, name="convolution")(x, skip)
