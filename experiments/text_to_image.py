@@ -42,6 +42,7 @@ def get_config(arg=None):
     optimizer={
       "name": "adamw",
       "learning_rate": 4e-3 if arg.tiny else 2e-3 if arg.data == "latents" else 1e-3,
-      "weight_decay": 1e-4, "warmup_steps": 10 if arg.tiny else 100, "schedule": "cosine", "clip_norm": 1.0,
+      "weight_decay": 1e-4, "warmup_steps": 10 if arg.tiny else 100, "schedule": "cosine",
+      "clip_norm": 1.0,
     },
   )

@@ -84,6 +84,8 @@ def build(
   count = cases.rows.count
   batch_size = fit_batch_size(config.batch_size, count, mesh)
   other = strangers(cases.repeat)
+  kinds = {"base": (0.0, 0.0), "user": (1.0, 0.0), "part": (config.part, 0.0), "other": (0.0, 1.0)}
+  walked = [(1.0 - s, s) for s in np.linspace(0, 1, config.mixtures)] if config.mixtures else []
 
   def step(variables, batch):
     key = jax.random.key(config.seed)
@@ -91,16 +93,18 @@ def build(
     noise = jax.vmap(lambda k: jax.random.normal(k, cases.shape))(keys)
     rows = batch["rows"]
     how = {"text_scale": config.text_scale, "steps": config.steps, "user_scale": config.user_scale}
-    make = lambda extra: predict["generate"](variables, rows, noise, extra, **how)
     own = predict["encode_user"](variables, rows)
     others = predict["encode_user"](variables, batch["other"])
-    found = {
-      "base": make(None), "user": make(own), "other": make(others),
-      "part": make(own._replace(scale=config.part)),
-    }
-    if config.mixtures:
-      mix = lambda share: make((own._replace(scale=1 - share), others._replace(scale=share)))
-      found["mixed"] = jnp.moveaxis(jax.lax.map(mix, jnp.linspace(0, 1, config.mixtures)), 0, 1)
+
+    def make(scales):
+      extra = (own._replace(scale=scales[0]), others._replace(scale=scales[1]))
+      return predict["generate"](variables, rows, noise, extra, **how)
+
+    # All as mixtures of two users, so that one program makes them; a branch of scale 0 adds nothing.
+    made = jax.lax.map(make, jnp.asarray(list(kinds.values()) + walked, jnp.float32))
+    found = dict(zip(kinds, made, strict=False))
+    if walked:
+      found["mixed"] = jnp.moveaxis(made[len(kinds) :], 0, 1)
     return found
 
   step = compile_step(step, mesh)
