@@ -35,8 +35,8 @@ folder = pathlib.Path("runs") / ("ppd_tiny" if TINY else "ppd")
 # ## Comparisons
 #
 # The prompt names a shape; colour, size and place are free. A user's taste is a direction of warmth,
-# greenness, ink and contrast, and the better of two pictures is chosen with a little chance. Below, one
-# user's first comparisons: the preferred pictures are in the upper row.
+# greenness, ink and contrast, and the better of two pictures is chosen with a little chance. Below, the
+# first comparisons of two users: the preferred pictures are in the upper row.
 
 # %%
 data = {
@@ -47,11 +47,14 @@ data = {
   **({"train_users": 10, "unseen_users": 2, "validation_users": 1, "pairs": 16} if TINY else {}),
 }
 table = load(data)
-mine = np.flatnonzero(table.user == 1)[:10]
-rows = np.stack([table.samples[table.winner[mine]], table.samples[table.loser[mine]]])
-plt.figure(figsize=(10, 2.4))
-plt.imshow(grid(rows))
-plt.axis("off")
+figure, axes = plt.subplots(1, 2, figsize=(12, 2.6), layout="constrained")
+for user, axis in enumerate(axes, 1):
+  mine = np.flatnonzero(table.user == user)[:10]
+  axis.imshow(grid(np.stack([table.samples[table.winner[mine]], table.samples[table.loser[mine]]])))
+  side = table.samples.shape[1] + 2
+  axis.set_yticks([side / 2, 3 * side / 2], ["preferred", "not"])
+  axis.set_xticks(side * np.arange(10) + side / 2, range(1, 11))
+  axis.set(xlabel="comparison", title=f"User {user}")
 plt.show()
 
 # %% [markdown]
