@@ -115,7 +115,7 @@ PROOF = {
     {"name": "one model for all gains nothing", "world": "tastes", "metric": "gain",
      "better": "Diffusion-DPO", "at_most": 0.10},
     {"name": "so that users make the difference", "world": "tastes", "metric": "gain_unseen",
-     "better": "PPD", "worse": "Diffusion-DPO", "margin": 0.2},
+     "better": "PPD", "worse": "Diffusion-DPO", "margin": 0.1},
     {"name": "samples keep to their prompt", "world": "tastes", "metric": "off_style",
      "better": "PPD", "at_most": 1.0},
     *({"name": f"reward {i}: one model comes near a model of its own", "world": "rewards",
