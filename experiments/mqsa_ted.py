@@ -9,7 +9,7 @@ where folders are sought), `beauty_1500` (the 1,500 most popular items of Beauty
 in under a minute.
 
 `--mode=prove` compares it with counting, with SASRec and with either part alone;
-`:worlds=planted+beauty_1500` runs some of the worlds and takes up the others where they are finished.
+`--config.proof.run=planted+beauty_1500` runs these worlds and takes up others where they are finished.
 """
 
 from recjax.config import experiment, parse_arg
@@ -30,8 +30,8 @@ _DATA = {
 
 
 def get_config(arg=None):
-  """The experiment; switches: tiny, data=NAME, worlds=WORLD+WORLD."""
-  arg = parse_arg(arg, tiny=False, data="amazon14_beauty", worlds="")
+  """The experiment; switches: tiny, data=NAME."""
+  arg = parse_arg(arg, tiny=False, data="amazon14_beauty")
   if arg.tiny:
     return tiny()
   data, length, groups, epoch = _DATA.get(arg.data, ({"name": arg.data}, 50, 16, 100))
@@ -50,7 +50,7 @@ def get_config(arg=None):
       "patience": 20 if small else 8,
       "select_metric": "ndcg@20",
     },
-    proof={**PROOF, "run": tuple(filter(None, arg.worlds.split("+")))},
+    proof=PROOF,
   )
 
 

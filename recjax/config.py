@@ -146,6 +146,8 @@ def experiment(
   Each part is a dict of what differs from its defaults; `data`, `view` and `model` say their `name`,
   and `evaluate` maps evaluator names to their settings. Unknown keys raise ConfigError.
   """
+  if rest.get("proof"):
+    rest["proof"] = {"run": "", **rest["proof"]}
   raw = {"name": name, "data": data, "view": view, "model": model, "evaluate": evaluate, **rest}
   whole = _plain(_typed_config(raw))
   whole["initialize"] = config_dict.ConfigDict(whole["initialize"])
@@ -167,6 +169,7 @@ def read_config_file(reference: str) -> Config:
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return resolve(module.get_config(arg or None))
+
 
 def to_json(config: Config) -> dict[str, Any]:
   """The config as plain JSON types; `resolve` reads it back."""

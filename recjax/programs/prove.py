@@ -7,7 +7,7 @@
       "arms": {name: {"config": "experiments/y.py:arg", "set": ("model.pool=mean",)}},
       "claims": ({"name": ..., "world": ..., "metric": ..., "better": arm,
                   "worse": arm or "fact:NAME", "margin": 0.01},),   better - worse >= margin
-      "run": (worlds,),  # optional: the others are only taken up where all their runs are finished
+      "run": "",  # "world+world": the others are only taken up where all their runs are finished
     }
 
 A world is a table: its arms run with seeds 0, 1, ... and are compared on its metrics, by paired tests
@@ -50,7 +50,7 @@ def prove(config: Config, workdir: pathlib.Path | None) -> dict[str, Any]:
     raise ConfigError(f"{config.name} states no proof: config.proof has no worlds.")
   _check_keys(proof, _KEYS, "config.proof")
   workdir = workdir or pathlib.Path("runs") / "proof" / config.name
-  chosen = tuple(proof.get("run") or proof["worlds"])
+  chosen = tuple(filter(None, proof.get("run", "").split("+"))) or tuple(proof["worlds"])
   for world in chosen:
     if world not in proof["worlds"]:
       raise ConfigError(unknown("world", world, proof["worlds"]))

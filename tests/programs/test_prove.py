@@ -92,15 +92,15 @@ def test_table_pairs_users_and_corrects(arms):
 
 def test_worlds_that_are_not_chosen_are_taken_up_where_they_are_finished(tmp_path, monkeypatch):
   monkeypatch.chdir(running.ROOT)
-  config = read_config_file("experiments/mqsa_ted.py:worlds=planted")
-  assert config.proof["run"] == ("planted",)
+  config = read_config_file("experiments/mqsa_ted.py")
+  config = dataclasses.replace(config, proof={**config.proof, "run": "planted"})
   written, trained = [], []
   monkeypatch.setattr(prove, "write_result", written.append)
   monkeypatch.setattr(prove, "finished", lambda _, folder: {} if "toys" in str(folder) else None)
   monkeypatch.setattr(prove, "table", lambda world, *_: world)
   monkeypatch.setattr(prove, "check", lambda claim, runs: {**claim, "passed": True, "text": ""})
 
-  def train(own, folder):
+  def train(own, folder, shared):
     trained.append(folder.parent.name)
     return {"status": "finished", "data": {}}
 
@@ -112,7 +112,7 @@ def test_worlds_that_are_not_chosen_are_taken_up_where_they_are_finished(tmp_pat
   assert written == [result]
   section = results.section({**result, "tables": ()})
   assert "not run yet: " in section and "yelp_2019" in section
-  unknown = dataclasses.replace(config, proof={**config.proof, "run": ("plantd",)})
+  unknown = dataclasses.replace(config, proof={**config.proof, "run": "plantd"})
   with pytest.raises(ConfigError, match="Unknown world 'plantd'. Did you mean 'planted'"):
     prove.prove(unknown, tmp_path)
 
