@@ -97,10 +97,13 @@ parts = assemble(config)
 rows = parts.view.test.rows
 batch = rows.gather(np, rows.columns, np.arange(min(256, rows.count), dtype=np.int32))
 module = MQSA(config.model, LENGTH)
-arrays = jax.tree.map(jax.numpy.asarray, export.variables)
-_, found = module.apply(
-  {"params": arrays["params"]}, arrays["tables"], batch, train=False, mutable=["intermediates"]
+look = jax.jit(
+  lambda variables, batch: module.apply(
+    {"params": variables["params"]}, variables["tables"], batch, train=False,
+    mutable=["intermediates"],
+  )[1]
 )
+found = look(export.variables, batch)
 weights = {
   branch: np.asarray(found["intermediates"][branch]["attention_0"]["weights"][0])[:, 0]
   for branch in ("short", "long")

@@ -79,14 +79,13 @@ class Curves(nn.Module):
     return out[..., 0], 0.05 + 0.95 * nn.softplus(out[..., 1]), of_contexts, of_all
 
 
-def draw(key, count):
-  """Points of new curves and a mask of contexts, each [count, POINTS]."""
-  keys = jax.random.split(key, 5)
-  height, phase, speed = (jax.random.uniform(k, (count, 1)) for k in keys[:3])
-  x = jax.random.uniform(keys[3], (count, POINTS))
-  y = (0.5 + height) * jnp.sin(2 * np.pi * ((0.7 + speed) * x + phase))
-  known = jax.random.randint(keys[4], (count, 1), 1, 9)
-  return x, y, jnp.arange(POINTS)[None] < known
+def draw(random, *shape):
+  """Points of new curves and a mask of contexts, each [*shape, POINTS]."""
+  height, phase, speed = random.uniform(size=(3, *shape, 1))
+  x = random.uniform(size=(*shape, POINTS))
+  y = (0.5 + height) * np.sin(2 * np.pi * ((0.7 + speed) * x + phase))
+  known = random.integers(1, 9, size=(*shape, 1))
+  return x.astype(np.float32), y.astype(np.float32), np.arange(POINTS) < known
 
 
 curves = Curves()
@@ -94,28 +93,33 @@ STEPS = 40 if TINY else 3000
 optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(2e-3))
 
 
-def loss(params, key):
-  x, y, mask = draw(key, 32)
-  noise = jax.random.normal(jax.random.fold_in(key, 1), (32, 1, LATENT))
+def loss(params, points, noise):
+  x, y, mask = points
   mean, deviation, prior, posterior = curves.apply(params, x, y, mask, x, noise, True)
   misfit = 0.5 * ((y - mean) / deviation) ** 2 + jnp.log(deviation)
   return jnp.mean(misfit) + jnp.mean(process.gaussian_kl(*posterior, *prior)) / POINTS
 
 
 @jax.jit
-def fit(params, keys):
-  def step(carry, key):
+def fit(key, points, noises):
+  """One step for each of the batches [STEPS, 32, ...]; parameters and the loss of every step."""
+  x, y, mask = (values[0] for values in points)
+  params = curves.init(key, x, y, mask, x, noises[0], True)
+
+  def step(carry, batch):
     params, state = carry
-    value, slope = jax.value_and_grad(loss)(params, key)
+    value, slope = jax.value_and_grad(loss)(params, *batch)
     update, state = optimizer.update(slope, state)
     return (optax.apply_updates(params, update), state), value
 
-  return jax.lax.scan(step, (params, optimizer.init(params)), keys)
+  (params, _), values = jax.lax.scan(step, (params, optimizer.init(params)), (points, noises))
+  return params, values
 
 
-x, y, mask = draw(jax.random.key(0), 32)
-params = curves.init(jax.random.key(1), x, y, mask, x, jnp.zeros((32, 1, LATENT)), True)
-(params, _), values = fit(params, jax.random.split(jax.random.key(2), STEPS))
+random = np.random.default_rng(0)
+noises = random.standard_normal((STEPS, 32, 1, LATENT), np.float32)
+params, values = fit(jax.random.key(1), draw(random, STEPS, 32), noises)
+values = np.asarray(values)
 print(f"loss: {values[:10].mean():.2f} at first, {values[-10:].mean():.2f} now")
 
 # %% [markdown]
@@ -124,19 +128,27 @@ print(f"loss: {values[:10].mean():.2f} at first, {values[-10:].mean():.2f} now")
 # narrow near the points and narrow everywhere once they tell the curve.
 
 # %%
-grid = jnp.linspace(0, 1, 100)[None]
-truth = draw(jax.random.key(7), 1)
-order = np.argsort(np.asarray(truth[0][0]))
-noises = jax.random.normal(jax.random.key(3), (30, 1, 1, LATENT))
+grid = np.linspace(0, 1, 100, dtype=np.float32)[None]
+truth = draw(np.random.default_rng(7), 1)
+order = np.argsort(truth[0][0])
+noises = random.standard_normal((30, 1, 1, LATENT), np.float32)
+
+
+@jax.jit
+def believe(params, mask):
+  """Mean and deviation [30, 100] over the grid, one row for each draw of z."""
+  ask = lambda noise: curves.apply(params, *truth[:2], mask, grid, noise, False)[:2]
+  mean, deviation = jax.vmap(ask)(noises)
+  return mean[:, 0], deviation[:, 0]
+
+
 figure, axes = plt.subplots(1, 3, figsize=(12, 3.2), sharey=True, layout="constrained")
 for axis, known in zip(axes, (1, 3, 8), strict=True):
-  mask = jnp.arange(POINTS)[None] < known
-  ask = lambda noise, mask=mask: curves.apply(params, *truth[:2], mask, grid, noise, False)[:2]
-  mean, deviation = jax.vmap(ask)(noises)
-  middle = mean[:, 0].mean(0)
-  spread = 2 * jnp.sqrt(mean[:, 0].var(0) + (deviation[:, 0] ** 2).mean(0))
+  mean, deviation = jax.device_get(believe(params, np.arange(POINTS)[None] < known))
+  middle = mean.mean(0)
+  spread = 2 * np.sqrt(mean.var(0) + (deviation**2).mean(0))
   axis.fill_between(grid[0], middle - spread, middle + spread, alpha=0.2)
-  axis.plot(grid[0], mean[:8, 0].T, color="tab:blue", linewidth=0.7)
+  axis.plot(grid[0], mean[:8].T, color="tab:blue", linewidth=0.7)
   axis.plot(truth[0][0][order], truth[1][0][order], ":", color="0.4", label="truth")
   axis.plot(truth[0][0, :known], truth[1][0, :known], "o", color="tab:red", label="known")
   axis.set(xlabel="time", title=f"{known} known", ylim=(-2.5, 2.5))
@@ -208,12 +220,12 @@ plt.show()
 parts = assemble(config)
 export = read_export(workdir / "export")
 learner = registry.resolve("model", "idnp").build(export.config.model, export.schema)
-variables = jax.tree.map(jnp.asarray, export.variables)
+variables = jax.device_put(export.variables)
 cases = parts.view.test
 one = cases.rows.gather(np, cases.rows.columns, np.zeros(60, np.int32))
 last = float(one["hist_time"][0, -1])
 moments = np.linspace(last, last + 0.5, 60).astype(np.float32)
-items = jnp.arange(1, 65)
+items = np.arange(1, 65)
 uncertainty = jax.jit(learner.predict["uncertainty"])
 mean, deviation = uncertainty(variables, {**one, "query_time": moments}, items, jax.random.key(0))
 by_topic = lambda values: np.asarray(values).reshape(60, 8, 8).mean(2)
