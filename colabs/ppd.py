@@ -93,12 +93,13 @@ config = experiment(
   "ppd",
   data=data,
   view={"name": "sample_pairs", "validation_samples": 2, "test_samples": 4 if TINY else 6},
-  model={"name": "ppd", "host": host, "strength": 1000.0},
+  model={"name": "ppd", "host": host, "strength": 200.0},
   evaluate={
     "personal_samples": {
       "steps": 2 if TINY else 25,
       "text_scale": 2.0,
       "user_scale": 2.0,
+      "limit": 1.0,
       "mixtures": 3 if TINY else 7,
       "pictures": 1 if TINY else 4,
       "batch_size": 128,

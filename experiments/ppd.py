@@ -33,7 +33,7 @@ def get_config(arg=None):
     model={
       "name": "ppd", "host": base.model.host, "encoder": encoder,
       # 2 for errors summed over the 16 dimensions of a latent.
-      "strength": 32.0 if latents else 1000.0,
+      "strength": 32.0 if latents else 200.0,
       # Rewards are told by one token that is never missing.
       "token_dropout": 0.1, "blank_prompt": 0.0 if latents else 0.1,
     },
@@ -43,6 +43,7 @@ def get_config(arg=None):
         "steps": 10 if arg.tiny else 25,
         "text_scale": 1.0 if latents else 2.0, "user_scale": 1.0 if latents else 2.0,
         "pictures": 0 if latents else 6,
+        "limit": 0.0 if latents else 1.0,
         "batch_size": 1024 if latents else 128,
       },
     },

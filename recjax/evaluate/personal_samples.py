@@ -38,6 +38,7 @@ class Config:
   steps: int = 25  # of the sampler
   text_scale: float = 1.0  # guidance to the prompt
   user_scale: float = 1.0  # guidance from the prompt to prompt and user
+  limit: float = 0.0  # predicted samples stay within -limit .. limit at every step; 0 = no bounds
   part: float = 0.5  # of the branch's scale, for the values of `part`
   mixtures: int = 0  # steps of a walk from each user to the next one; 0 = none, else at least 2
   pictures: int = 0  # users of each group to show in a grid, for samples that are pictures
@@ -92,7 +93,10 @@ def build(
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch["repeat"])
     noise = jax.vmap(lambda k: jax.random.normal(k, cases.shape))(keys)
     rows = batch["rows"]
-    how = {"text_scale": config.text_scale, "steps": config.steps, "user_scale": config.user_scale}
+    how = {
+      "text_scale": config.text_scale, "user_scale": config.user_scale, "steps": config.steps,
+      "limit": config.limit,
+    }
     own = predict["encode_user"](variables, rows)
     others = predict["encode_user"](variables, batch["other"])
 

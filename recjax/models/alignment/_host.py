@@ -59,6 +59,7 @@ def generate(
   steps: int = 20,
   text_scale: float = 1.0,
   user_scale: float = 1.0,
+  limit: float = 0.0,
 ) -> jax.Array:
   """Samples [B, H, W, C] from noise [B, H, W, C] for the prompts of a batch, without further noise.
 
@@ -72,6 +73,8 @@ def generate(
     text_scale: guidance from no prompt to the prompt; 1 needs no pass without a prompt.
     user_scale: guidance from the prompt to prompt and user; equal to text_scale needs no pass with
       the prompt alone.
+    limit: predicted samples are cut to -limit .. limit at every step, as suits pictures, whose values
+      have bounds; 0 = not.
   """
   text = text_of(batch)
   blank = host.blank(text)
@@ -86,4 +89,7 @@ def generate(
       return guided(prompted, personal, user_scale)
     return guided_by_two(run(blank, None), prompted, personal, text_scale, user_scale)
 
-  return sample(from_noise(predict, host.schedule), noise, host.schedule, host.schedule.path(steps))
+  denoise = from_noise(predict, host.schedule)
+  within = lambda noised, time: jnp.clip(denoise(noised, time), -limit, limit)
+  schedule = host.schedule
+  return sample(within if limit else denoise, noise, schedule, schedule.path(steps))

@@ -267,10 +267,12 @@ def test_generation_starts_from_the_base_and_the_user_can_be_left_out(plain):
     lambda variables, extra, **how: learner.predict["generate"](
       variables, batch, noise, extra, steps=3, **how
     ),
-    static_argnames=("text_scale", "user_scale"),
+    static_argnames=("text_scale", "user_scale", "limit"),
   )
   base, guided = make(variables, None), make(variables, None, text_scale=3.0)
   assert np.isfinite(base).all() and np.abs(base - guided).max() > 1e-3
+  bounded = make(variables, None, limit=0.5)
+  assert np.abs(bounded).max() <= 0.5 < np.abs(base).max()
   fresh = learner.predict["encode_user"](variables, batch)
   np.testing.assert_array_equal(make(variables, fresh), base)
   changed = stirred(variables)
