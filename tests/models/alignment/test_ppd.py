@@ -12,7 +12,7 @@ from recjax.config import Optimizer, Train, resolve
 from recjax.data.schema import Field, Schema
 from recjax.diffusion import small_host, stage_c
 from recjax.errors import ConfigError
-from recjax.models.alignment import ppd, text_to_image
+from recjax.models.alignment import ppd
 from recjax.models.alignment._users import UserBranch, drop_tokens, with_null
 from recjax.nn.decoupled_attention import Extra
 from recjax.train.mesh import make_mesh
@@ -392,24 +392,3 @@ def test_a_host_is_a_module_of_its_own_in_the_config():
     resolve({**base, "model": {"name": "ppd", "host": {"name": "small", "widht": 8}}})
   with pytest.raises(ConfigError, match="Unknown host 'smal'"):
     resolve({**base, "model": {"name": "ppd", "host": {"name": "smal"}}})
-
-
-def test_base_learns_its_prompts_and_ignores_blank_ones():
-  """Blank prompts are zeros: with all of them blank the prompt cannot matter."""
-  fields = {"sample": Field("vector", SHAPE), "text_prompt": Field("vector", (4,))}
-  batch = {"sample": a_batch()["winner"], "text_prompt": a_batch()["text_prompt"]}
-  other = {**batch, "text_prompt": batch["text_prompt"] + 1}
-  values = {}
-  for rate in (0.0, 1.0):
-    config = text_to_image.Config(host=HOST, blank_prompt=rate)
-    learner = text_to_image.build(config, Schema(fields, {}))
-    init = jax.jit(lambda key, learner=learner: learner.init(key, {}, batch))
-    params = shaken(jax.device_get(init(jax.random.key(0))["params"]), 0.1)
-    value = jax.jit(
-      lambda b, learner=learner, params=params: learner.loss({"params": params}, b, jax.random.key(1))
-    )
-    objective = value(batch)
-    values[rate] = float(objective.loss), float(value(other).loss)
-    explained, weight = objective.metrics["explained"]
-    assert float(explained / weight) == pytest.approx(1 - float(objective.loss / weight), rel=1e-4)
-  assert values[0.0][0] != values[0.0][1] and values[1.0][0] == values[1.0][1]
