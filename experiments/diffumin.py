@@ -45,7 +45,7 @@ def planted(arg):
       "evaluate_every": 40,
       "select_metric": "auc",
     },
-    # Chosen on the validation part with seed 100, as the norm, for DIN and the extractor alike.
+    # Of 3e-3 and 1e-2 the better one on validation with seed 100, for DIN and the extractor alike.
     optimizer={"learning_rate": 1e-2, "clip_norm": 5.0},
     proof=PROOF,
   )
@@ -67,7 +67,8 @@ def kuairand(arg):
       "evaluate_every": 50,
       "select_metric": "auc",
     },
-    optimizer={"learning_rate": 1e-3, "clip_norm": 5.0},
+    # Of 1e-3 and 3e-3 the better one on validation with seed 100, for DIN and the extractor alike.
+    optimizer={"learning_rate": 3e-3, "clip_norm": 5.0},
   )
 
 
