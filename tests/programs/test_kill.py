@@ -12,7 +12,10 @@ from recjax.train.writers import read_metrics
 
 
 def interrupt_at_random(settings, unbroken, folder, kills, seed):
-  """Kills the command at `kills` moments spread over its duration; it must end as if unbroken."""
+  """Kills the command at `kills` moments spread over its duration; it must end as if unbroken.
+
+  Returns how many kills came before the end.
+  """
   reference = unbroken(*settings)
   begun = time.monotonic()
   running.run(folder / "again", *settings)
@@ -20,13 +23,14 @@ def interrupt_at_random(settings, unbroken, folder, kills, seed):
   running.assert_same(reference, folder / "again")
   rng = np.random.default_rng(seed)
   moments = rng.permutation((np.arange(kills) + rng.random(kills)) / kills) * duration
-  attempt = 0
+  attempt = landed = 0
   for moment in moments:
     process = running.start(folder / str(attempt), *settings)
     try:
       process.wait(timeout=moment)
     except subprocess.TimeoutExpired:
       running.kill(process)
+      landed += 1
       continue
     # It was through before the moment came: the next one meets a fresh folder.
     running.end(process)
@@ -34,16 +38,17 @@ def interrupt_at_random(settings, unbroken, folder, kills, seed):
     attempt += 1
   running.run(folder / str(attempt), *settings)
   running.assert_same(reference, folder / str(attempt))
+  return landed
 
 
 def test_kills_at_random_moments(unbroken, tmp_path):
-  interrupt_at_random((), unbroken, tmp_path, kills=3, seed=0)
+  assert interrupt_at_random((), unbroken, tmp_path, kills=3, seed=0) > 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_many_kills_at_random_moments(unbroken, tmp_path):
-  interrupt_at_random((), unbroken, tmp_path, kills=20, seed=1)
+  assert interrupt_at_random((), unbroken, tmp_path, kills=20, seed=1) > 0
 
 
 @pytest.mark.slow
@@ -54,7 +59,7 @@ def test_many_kills_at_random_moments(unbroken, tmp_path):
   ids=["seeds", "rows", "streaming", "often"],
 )
 def test_kills_under_other_settings(settings, unbroken, tmp_path):
-  interrupt_at_random(settings, unbroken, tmp_path, kills=5, seed=2)
+  assert interrupt_at_random(settings, unbroken, tmp_path, kills=5, seed=2) > 0
 
 
 def test_kills_while_writing(unbroken, tmp_path):
