@@ -54,6 +54,7 @@ config = resolve(
     model={
       "name": "diffumin", "item_width": 4, "category_width": 12, "channels": 3,
       "start_t": 99, "sampler_steps": 4, "denoiser_layers": 1 if TINY else 2, "short_layers": 1,
+      "stop_grad_sampler": TINY,
       "generator_weight": 1.0, "contrast_weight": 0.01,
     },
     evaluate={"ctr": {}},
