@@ -1,5 +1,7 @@
-"""Small event logs made by hand."""
+"""Small event logs made by hand, and the rows that views make of them."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from recjax.data.log import EventLog
@@ -20,3 +22,17 @@ def log(histories, times=None, num_items=None, category=None) -> EventLog:
     "made by hand", np.concatenate([[0], ends]).astype(np.int64), item, time, 0, True, {}, items,
     {}, vocabularies, {},
   )
+
+
+def gathered(rows):
+  """All rows as one batch, as the schema says and the same by NumPy and on the device."""
+  index = np.arange(rows.count, dtype=np.int32)
+  batch = rows.gather(np, rows.columns, index)
+  columns = {n: jnp.asarray(c) for n, c in rows.columns.items()}
+  device = jax.jit(lambda c, i: rows.gather(jnp, c, i))(columns, index)
+  assert set(batch) == set(rows.schema.fields)
+  for name, value in batch.items():
+    assert value.dtype == rows.schema.fields[name].dtype, name
+    assert value.shape[1:] == rows.schema.fields[name].shape, name
+    np.testing.assert_array_equal(value, device[name])
+  return batch

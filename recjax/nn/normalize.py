@@ -18,15 +18,12 @@ class Moments(nn.Module):
   score does not depend on what else is in the batch. A batch without real entries moves nothing.
   Under jit over a mesh the batch is the global one.
 
-  Attributes:
-    momentum: of the running averages, which begin at mean 0 and variance 1.
-    even_start: the first 1 / (1 - momentum) batches weigh the same instead, and the beginning is
-      forgotten at once. A feature of small variance needs it: after 150 steps, a fifth of a variance
-      of 1 would still be in its average.
+  The first 1 / (1 - momentum) batches weigh the same, so that where the averages begin, mean 0 and
+  variance 1, is forgotten at once: after 150 steps at a momentum of .99, a fifth of it would still be
+  in the average of a feature of small variance.
   """
 
   momentum: float = 0.99
-  even_start: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, mask: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
@@ -34,10 +31,7 @@ class Moments(nn.Module):
     features = x.shape[-1:]
     mean = self.variable("batch_stats", "mean", jnp.zeros, features, jnp.float32)
     variance = self.variable("batch_stats", "variance", jnp.ones, features, jnp.float32)
-    rate = 1.0 - self.momentum
-    if self.even_start:
-      steps = self.variable("batch_stats", "steps", jnp.zeros, (), jnp.float32)
-      rate = jnp.maximum(rate, 1.0 / (steps.value + 1.0))
+    steps = self.variable("batch_stats", "steps", jnp.zeros, (), jnp.float32)
     if not train:
       return mean.value, variance.value
     axes = tuple(range(x.ndim - 1))
@@ -48,9 +42,9 @@ class Moments(nn.Module):
     centred = (x - jnp.expand_dims(batch_mean, axes)) * real
     batch_variance = jnp.sum(jnp.square(centred), axes) / jnp.maximum(count, 1.0)
     if not self.is_initializing():
-      rate = jnp.where(count > 0, rate, 0.0)
-      if self.even_start:
-        steps.value += (count > 0).astype(jnp.float32)
+      real_batch = (count > 0).astype(jnp.float32)
+      steps.value += real_batch
+      rate = real_batch * jnp.maximum(1.0 - self.momentum, 1.0 / jnp.maximum(steps.value, 1.0))
       mean.value += rate * (jax.lax.stop_gradient(batch_mean) - mean.value)
       variance.value += rate * (jax.lax.stop_gradient(batch_variance) - variance.value)
     return batch_mean, batch_variance
@@ -76,7 +70,7 @@ class Normalize(nn.Module):
       raise ConfigError(unknown("norm", self.kind, NORMS))
     axes = tuple(range(x.ndim - 1))
     if self.kind == "batch":
-      mean, variance = Moments(even_start=True, name="moments")(x, mask, train=train)
+      mean, variance = Moments(name="moments")(x, mask, train=train)
       x = x - jnp.expand_dims(mean, axes)
       x = x * jnp.expand_dims(jax.lax.rsqrt(variance + 1e-5), axes)
     scale = self.param("scale", nn.initializers.ones_init(), x.shape[-1:], jnp.float32)

@@ -5,7 +5,6 @@ import dataclasses
 import logs
 import numpy as np
 import pytest
-from test_views import gathered
 
 from recjax.config import Split
 from recjax.data.splits import make_split
@@ -41,7 +40,7 @@ def hand(**options):
 def test_rows_by_hand():
   view, log = hand()
   # Times 10 12 20 20 | 30 31 | 40 45: validation from 30, test from 40.
-  train = gathered(view.train)
+  train = logs.gathered(view.train)
   np.testing.assert_array_equal(train["user_id"], [1, 1, 1, 2])
   np.testing.assert_array_equal(train["target_item"], [1, 2, 3, 6])
   np.testing.assert_array_equal(train["target_cat"], [1, 1, 1, 2])
@@ -50,10 +49,10 @@ def test_rows_by_hand():
   history = [[0, 0, 0], [0, 0, 1], [0, 0, 1], [0, 0, 0]]
   np.testing.assert_array_equal(train["hist_item"], history)
   np.testing.assert_array_equal(train["hist_mask"], np.asarray(history) > 0)
-  validation = gathered(view.validation.rows)
+  validation = logs.gathered(view.validation.rows)
   np.testing.assert_array_equal(validation["target_item"], [4, 7])
   np.testing.assert_array_equal(validation["hist_item"], [[0, 1, 2], [0, 0, 0]])
-  test = gathered(view.test.rows)
+  test = logs.gathered(view.test.rows)
   np.testing.assert_array_equal(test["target_item"], [5, 8])
   np.testing.assert_array_equal(test["label"], [0, 1])
   np.testing.assert_array_equal(test["hist_item"], [[1, 2, 4], [0, 0, 7]])
@@ -67,14 +66,14 @@ def test_rows_by_hand():
 
 def test_earlier_behaviours_come_first_and_what_they_may_hold_is_left_out():
   view, _ = hand(earlier="watched", earlier_until="until")
-  train = gathered(view.train)
+  train = logs.gathered(view.train)
   # The exposure of user 2 at 1012 is not after the time that their list reaches to.
   np.testing.assert_array_equal(train["target_item"], [1, 2, 3])
   np.testing.assert_array_equal(train["hist_item"], [[0, 9, 8], [9, 8, 1], [9, 8, 1]])
-  np.testing.assert_array_equal(gathered(view.test.rows)["hist_item"], [[1, 2, 4], [0, 5, 7]])
+  np.testing.assert_array_equal(logs.gathered(view.test.rows)["hist_item"], [[1, 2, 4], [0, 5, 7]])
   assert view.facts["exposures_within_earlier"] == 1 and view.facts["earlier_behaviours"] == 3
   without, _ = hand(earlier="watched")
-  np.testing.assert_array_equal(gathered(without.train)["hist_item"][3], [0, 0, 5])
+  np.testing.assert_array_equal(logs.gathered(without.train)["hist_item"][3], [0, 0, 5])
 
 
 def test_no_row_knows_what_comes_at_or_after_it():

@@ -1,7 +1,5 @@
 """The view of interest functions: rows by hand, times, pauses, cases, and the same from JAX."""
 
-import jax
-import jax.numpy as jnp
 import logs
 import numpy as np
 import pytest
@@ -21,21 +19,8 @@ def build(times=TIMES, split=None, **options):
   return interest_functions.build(interest_functions.Config(**options), log, made)
 
 
-def gathered(rows):
-  index = np.arange(rows.count, dtype=np.int32)
-  batch = rows.gather(np, rows.columns, index)
-  columns = {n: jnp.asarray(c) for n, c in rows.columns.items()}
-  device = jax.jit(lambda c, i: rows.gather(jnp, c, i))(columns, index)
-  assert set(batch) == set(rows.schema.fields)
-  for name, value in batch.items():
-    assert value.dtype == rows.schema.fields[name].dtype, name
-    assert value.shape[1:] == rows.schema.fields[name].shape, name
-    np.testing.assert_array_equal(value, device[name])
-  return batch
-
-
 def test_rows_by_hand():
-  batch = gathered(build(length=4).train)
+  batch = logs.gathered(build(length=4).train)
   # Of user 1 events 1 .. 3 are for training; user 2 has too few to hold out; user 3 a single one.
   np.testing.assert_array_equal(batch["user_id"], [1, 2])
   np.testing.assert_array_equal(batch["hist_item"], [[0, 1, 2, 3], [0, 7, 8, 9]])
@@ -46,7 +31,7 @@ def test_rows_by_hand():
 
 def test_a_case_ends_at_the_moment_asked_for():
   view = build(length=3)
-  case = gathered(view.test.rows)
+  case = logs.gathered(view.test.rows)
   np.testing.assert_array_equal(case["hist_item"], [[2, 3, 4]])
   np.testing.assert_allclose(case["hist_time"], [[0, 40 / 90, 41 / 90]], rtol=1e-6)
   assert case["query_time"] == 1
@@ -59,23 +44,23 @@ def test_a_case_ends_at_the_moment_asked_for():
 def test_a_unit_makes_times_of_users_comparable():
   view = build(length=4, unit=50)
   np.testing.assert_allclose(
-    gathered(view.train)["hist_time"], [[0, 0, 0.2, 1], [0, 0, 0.1, 1]], rtol=1e-6
+    logs.gathered(view.train)["hist_time"], [[0, 0, 0.2, 1], [0, 0, 0.1, 1]], rtol=1e-6
   )
-  case = gathered(view.test.rows)
+  case = logs.gathered(view.test.rows)
   np.testing.assert_allclose(case["hist_time"], [[0, 0.2, 1, 1.02]], rtol=1e-6)
   np.testing.assert_allclose(case["query_time"], [2], rtol=1e-6)
 
 
 def test_without_times_the_place_counts():
   view = build(times=None, length=4)
-  batch, case = gathered(view.train), gathered(view.test.rows)
+  batch, case = logs.gathered(view.train), logs.gathered(view.test.rows)
   np.testing.assert_allclose(batch["hist_time"], [[0, 0, 0.25, 0.5]] * 2)
   np.testing.assert_allclose(case["hist_time"], [[0, 0.25, 0.5, 0.75]])
   assert case["query_time"] == 1
 
 
 def test_only_what_follows_a_pause_is_asked_for():
-  asked = gathered(build(length=4, pause=40).train)["hist_asked"]
+  asked = logs.gathered(build(length=4, pause=40).train)["hist_asked"]
   np.testing.assert_array_equal(asked, [[False, False, False, True], [False, False, False, True]])
 
 
@@ -84,7 +69,7 @@ def test_long_histories_give_several_rows_and_every_event_can_be_a_target_once()
   view = interest_functions.build(
     interest_functions.Config(length=6), log, make_split(log, Split("few_shot", shots=22))
   )
-  batch = gathered(view.train)
+  batch = logs.gathered(view.train)
   assert batch["hist_mask"].sum(1).tolist() == [6, 6, 6, 6, 3]
   own = batch["user_id"] == 1
   asked = batch["hist_item"][own][batch["hist_asked"][own]]

@@ -1,7 +1,5 @@
 """Views by hand, the same from NumPy and JAX, and their invariants on random logs."""
 
-import jax
-import jax.numpy as jnp
 import logs
 import numpy as np
 import pytest
@@ -14,29 +12,16 @@ from recjax.data.views import ctr, next_item
 from recjax.errors import DataError
 
 
-def gathered(rows):
-  index = np.arange(rows.count, dtype=np.int32)
-  batch = rows.gather(np, rows.columns, index)
-  columns = {n: jnp.asarray(c) for n, c in rows.columns.items()}
-  device = jax.jit(lambda c, i: rows.gather(jnp, c, i))(columns, index)
-  assert set(batch) == set(rows.schema.fields)
-  for name, value in batch.items():
-    assert value.dtype == rows.schema.fields[name].dtype, name
-    assert value.shape[1:] == rows.schema.fields[name].shape, name
-    np.testing.assert_array_equal(value, device[name])
-  return batch
-
-
 def test_windows_are_cut_from_the_newest_backwards():
   log = logs.log([[1, 2, 3, 4, 5, 6, 7, 8], [9, 10, 11]])
   view = next_item.build(next_item.Config(length=3), log, make_split(log, Split()))
-  batch = gathered(view.train)
+  batch = logs.gathered(view.train)
   # User 1 trains on 1..6: targets 4 5 6 in one window, 2 3 in the next. User 2 trains on 9 alone.
   np.testing.assert_array_equal(batch["hist_item"], [[3, 4, 5], [0, 1, 2]])
   np.testing.assert_array_equal(batch["target_item"], [[4, 5, 6], [0, 2, 3]])
   np.testing.assert_array_equal(batch["user_id"], [1, 1])
   np.testing.assert_array_equal(view.counts["item"], [0, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0, 0])
-  test = gathered(view.test.rows)
+  test = logs.gathered(view.test.rows)
   np.testing.assert_array_equal(test["hist_item"], [[5, 6, 7], [0, 9, 10]])
   np.testing.assert_array_equal(view.test.targets, [[8], [11]])
   seen = view.test.seen(np.array([1, 0]))
@@ -71,7 +56,7 @@ def test_ctr_rows_by_hand():
   log = logs.log([[1, 2, 3, 4, 5], [6, 7]], num_items=9, category=[0, 1, 1, 1, 2, 2, 2, 3, 3, 3])
   config = ctr.Config(length=2, negatives=2, candidates=3)
   view = ctr.build(config, log, make_split(log, Split()))
-  batch = gathered(view.train)
+  batch = logs.gathered(view.train)
   np.testing.assert_array_equal(batch["label"], [1, 0, 0, 1, 0, 0, 1, 0, 0])
   np.testing.assert_array_equal(batch["user_id"], [1, 1, 1, 1, 1, 1, 2, 2, 2])
   np.testing.assert_array_equal(batch["hist_item"][[0, 3, 6]], [[0, 1], [1, 2], [0, 6]])
@@ -87,7 +72,7 @@ def test_ctr_rows_by_hand():
     np.concatenate([batch["target_cat"], batch["hist_cat"].ravel()]), minlength=4
   )
   np.testing.assert_array_equal(view.counts["category"][1:], categories[1:])
-  test = gathered(view.test.rows)
+  test = logs.gathered(view.test.rows)
   assert test["target_item"].shape == (1, 3) and test["target_item"][0, 0] == 5
   np.testing.assert_array_equal(test["label"], [[1, 0, 0]])
   np.testing.assert_array_equal(test["hist_item"], [[3, 4]])

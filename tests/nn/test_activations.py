@@ -40,7 +40,7 @@ def test_dice_becomes_prelu_as_the_variance_vanishes():
   x = jnp.array([[-2.0], [-0.1], [0.1], [3.0]])
   mask = jnp.ones(4, bool)
   params = {"alpha": jnp.array([0.25])}
-  moments = {"mean": jnp.zeros(1), "variance": jnp.zeros(1)}
+  moments = {"mean": jnp.zeros(1), "variance": jnp.zeros(1), "steps": jnp.ones(())}
   soft = Activation("dice").apply(
     {"params": params, "batch_stats": {"moments": moments}}, x, mask, train=False
   )
@@ -56,16 +56,16 @@ def test_moments_move_the_running_averages_and_serve_them():
   assert variables["batch_stats"]["mean"] == 0 and variables["batch_stats"]["variance"] == 1
   (mean, variance), moved = module.apply(variables, x, mask, train=True, mutable=["batch_stats"])
   assert mean == 2 and variance == 1
-  np.testing.assert_allclose(moved["batch_stats"]["mean"], 0.2, rtol=1e-6)
+  np.testing.assert_allclose(moved["batch_stats"]["mean"], 2.0, rtol=1e-6)
   np.testing.assert_allclose(moved["batch_stats"]["variance"], 1.0, rtol=1e-6)
   mean, variance = module.apply(moved, x, mask, train=False)
-  np.testing.assert_allclose(mean, 0.2, rtol=1e-6)
+  np.testing.assert_allclose(mean, 2.0, rtol=1e-6)
   _, same = module.apply(moved, x, mask & False, train=True, mutable=["batch_stats"])
   np.testing.assert_array_equal(same["batch_stats"]["mean"], moved["batch_stats"]["mean"])
 
 
-def test_an_even_start_forgets_where_averages_began():
-  module, mask = Moments(momentum=0.75, even_start=True), jnp.ones(2, bool)
+def test_averages_forget_where_they_began():
+  module, mask = Moments(momentum=0.75), jnp.ones(2, bool)
   variables = module.init(jax.random.key(0), jnp.ones((2, 1)), mask, train=True)
   step = jax.jit(lambda v, x, m: module.apply(v, x, m, train=True, mutable=["batch_stats"])[1])
   expected = 0.0

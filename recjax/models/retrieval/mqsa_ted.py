@@ -45,7 +45,8 @@ from recjax.losses.transition_distillation import (
 from recjax.models.learner import Learner, Objective
 from recjax.models.retrieval._next_item import build_next_item, require
 from recjax.nn.attention import CausalSelfAttention
-from recjax.nn.tables import TableSpec, take
+from recjax.nn.sequence_input import sequence_input
+from recjax.nn.tables import TableSpec
 
 _EPSILON = 1e-8
 
@@ -86,13 +87,11 @@ class MQSA(nn.Module):
   ) -> jax.Array:
     """States [B, L, D] for the newest L positions hist_item [B, L] and hist_mask [B, L]."""
     config = self.config
-    ids, mask = batch["hist_item"], batch["hist_mask"]
-    real = mask[:, :, None].astype(jnp.float32)
-    positions = self.param(
-      "position", nn.initializers.normal(config.stddev), (self.length, config.width), jnp.float32
-    )[-ids.shape[1] :]
-    x = take(tables["item"], ids) * np.float32(config.width**0.5) + positions[None]
-    x = nn.Dropout(config.dropout, deterministic=not train)(x) * real
+    mask = batch["hist_mask"]
+    x = sequence_input(
+      self, tables["item"], batch["hist_item"], mask,
+      length=self.length, stddev=config.stddev, dropout=config.dropout, train=train,
+    )
     states = jnp.zeros_like(x)
     branches = (("short", 1, config.alpha), ("long", config.query_window, 1.0 - config.alpha))
     for name, window, share in branches:

@@ -30,7 +30,8 @@ from recjax.errors import ConfigError
 from recjax.models.learner import Learner
 from recjax.models.retrieval._next_item import build_next_item, require
 from recjax.nn.attention import CausalSelfAttention
-from recjax.nn.tables import TableSpec, take
+from recjax.nn.sequence_input import sequence_input
+from recjax.nn.tables import TableSpec
 from recjax.registry import unknown
 
 LAYOUTS = ("pre", "post", "original")
@@ -68,13 +69,12 @@ class SASRec(nn.Module):
   ) -> jax.Array:
     """States [B, L, D] for the newest L positions hist_item [B, L] and hist_mask [B, L]."""
     config = self.config
-    ids, mask = batch["hist_item"], batch["hist_mask"]
+    mask = batch["hist_mask"]
     real = mask[:, :, None].astype(jnp.float32)
-    positions = self.param(
-      "position", nn.initializers.normal(0.02), (self.length, config.width), jnp.float32
-    )[-ids.shape[1] :]
-    x = take(tables["item"], ids) * np.float32(config.width**0.5) + positions[None]
-    x = nn.Dropout(config.dropout, deterministic=not train)(x) * real
+    x = sequence_input(
+      self, tables["item"], batch["hist_item"], mask,
+      length=self.length, stddev=0.02, dropout=config.dropout, train=train,
+    )
     for index in range(config.layers):
       x = Block(config, name=f"block_{index}")(x, mask, train=train) * real
     if config.norm != "post":
