@@ -133,10 +133,12 @@ context = jnp.asarray(unit[row])[None]
 directions = jnp.asarray(parts["channels"][row])[None]
 
 
+denoiser = diffumin.denoiser(network, variables["params"]["denoiser"], schedule)
+
+
 def denoise(x, time):
   times = jnp.broadcast_to(time[:1, None], (1, config.model.channels))
-  params = {"params": variables["params"]["denoiser"]}
-  return network.apply(params, x[None], times, context, directions)[0]
+  return denoiser(x[None], times, context, directions)[0]
 
 
 noise = jax.random.normal(jax.random.key(1), context.shape[1:])

@@ -10,7 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recjax.diffusion.schedules import CLEAN, Schedule, noise_from_start, start_from_noise
+from recjax.diffusion.schedules import (
+  CLEAN,
+  Schedule,
+  along,
+  noise_from_start,
+  start_from_noise,
+)
 
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]  # (x_t [B, ...], time [B]) -> x_0 [B, ...]
 
@@ -18,6 +24,34 @@ Denoiser = Callable[[jax.Array, jax.Array], jax.Array]  # (x_t [B, ...], time [B
 def from_noise(predict: Denoiser, schedule: Schedule) -> Denoiser:
   """A denoiser from a network that predicts the noise."""
   return lambda noised, time: start_from_noise(schedule.log_snr(time), noised, predict(noised, time))
+
+
+def preconditioned(network: Callable, schedule: Schedule, deviation: float) -> Callable:
+  """A denoiser from a network whose inputs and output have a variance of about one.
+
+    f(x_t, t) = s^2 sqrt(a) / v x_t + s sqrt(1 - a) / sqrt(v) F(x_t / sqrt(v), t),  v = s^2 a + 1 - a
+
+  The first term is the best linear guess at an x_0 of deviation s. So where there is little noise
+  nothing changes much, whatever the network says; where there is much, the network alone decides.
+  Karras et al., NeurIPS 2022, arXiv 2206.00364, in terms of a.
+
+  Args:
+    network: F, (x [B, ...], time, *conditions) -> [B, ...].
+    schedule: gives the noise at each time.
+    deviation: s, of a coordinate of x_0.
+
+  Returns:
+    (x_t [B, ...], time, *conditions) -> x_0 [B, ...]; the axes of time are the first ones of x_t.
+  """
+  s = np.float32(deviation)
+
+  def denoise(noised, time, *conditions):
+    signal, level = along(schedule.log_snr(time), noised)
+    scale = jax.lax.rsqrt(jnp.square(s * signal) + jnp.square(level))
+    made = network(noised * scale, time, *conditions)
+    return signal * jnp.square(s * scale) * noised + level * s * scale * made
+
+  return denoise
 
 
 def step_back(

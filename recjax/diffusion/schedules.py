@@ -124,37 +124,37 @@ def signal_and_noise(log_snr: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def add_noise(log_snr: jax.Array, start: jax.Array, noise: jax.Array) -> jax.Array:
   """x_t from x_0 [B, ...] and e [B, ...], with one ratio a row [B]."""
-  signal, level = _along(log_snr, start)
+  signal, level = along(log_snr, start)
   return signal * start + level * noise
 
 
 def noise_from_start(log_snr: jax.Array, noised: jax.Array, start: jax.Array) -> jax.Array:
   """The noise that leads from x_0 to x_t, both [B, ...]."""
-  signal, level = _along(log_snr, noised)
+  signal, level = along(log_snr, noised)
   return (noised - signal * start) / level
 
 
 def start_from_noise(log_snr: jax.Array, noised: jax.Array, noise: jax.Array) -> jax.Array:
   """The x_0 that `noise` leads from to x_t, both [B, ...]."""
-  signal, level = _along(log_snr, noised)
+  signal, level = along(log_snr, noised)
   return (noised - level * noise) / signal
 
 
 def velocity(log_snr: jax.Array, start: jax.Array, noise: jax.Array) -> jax.Array:
   """v = sqrt(a) e - sqrt(1 - a) x_0 (Salimans and Ho, ICLR 2022, arXiv 2202.00512)."""
-  signal, level = _along(log_snr, start)
+  signal, level = along(log_snr, start)
   return signal * noise - level * start
 
 
 def start_from_velocity(log_snr: jax.Array, noised: jax.Array, speed: jax.Array) -> jax.Array:
   """The x_0 that v and x_t belong to."""
-  signal, level = _along(log_snr, noised)
+  signal, level = along(log_snr, noised)
   return signal * noised - level * speed
 
 
 def noise_from_velocity(log_snr: jax.Array, noised: jax.Array, speed: jax.Array) -> jax.Array:
   """The noise that v and x_t belong to."""
-  signal, level = _along(log_snr, noised)
+  signal, level = along(log_snr, noised)
   return level * noised + signal * speed
 
 
@@ -163,7 +163,7 @@ def min_snr_weight(log_snr: jax.Array, cap: float = 5.0) -> jax.Array:
   return jnp.minimum(1.0, cap * jnp.exp(-log_snr))
 
 
-def _along(log_snr: jax.Array, values: jax.Array) -> tuple[jax.Array, jax.Array]:
+def along(log_snr: jax.Array, values: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Signal and noise of each row, with axes of one so that they scale values [B, ...]."""
   log_snr = jnp.asarray(log_snr)
   log_snr = log_snr.reshape(log_snr.shape + (1,) * (values.ndim - log_snr.ndim))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recjax.diffusion import schedules
-from recjax.diffusion.samplers import from_noise, sample, step_back
+from recjax.diffusion.samplers import from_noise, preconditioned, sample, step_back
 from recjax.diffusion.schedules import CLEAN, Cosine, add_noise, linear, start_from_noise
 
 
@@ -103,3 +103,25 @@ def test_start_from_noise_of_a_network():
   noised, time = jnp.ones((2, 3)), jnp.array([5, 700])
   got = from_noise(lambda x, t: 0.1 * x, schedule)(noised, time)
   np.testing.assert_array_equal(got, start_from_noise(schedule.log_snr(time), noised, 0.1 * noised))
+
+
+def test_a_silent_network_leaves_the_best_linear_guess():
+  """f = E[x_0 | x_t] of a normal x_0 whose coordinates have the deviation named."""
+  width, schedule = 24, linear()
+  make = lambda network: preconditioned(network, schedule, width**-0.5)
+  silent = make(lambda noised, time: jnp.zeros_like(noised))
+  time = jnp.array([[0, 9, 499, 999]])
+  noised = jnp.ones((1, 4, width))
+  made = silent(noised, time)[0, :, 0]
+  a = np.array([0.9999, 0.998105, 0.078587, 0.000040])
+  np.testing.assert_allclose(made, np.sqrt(a) / width / (a / width + 1 - a), rtol=2e-2)
+  # Errors of the network weigh little where there is little noise.
+  loud = make(lambda noised, time: jnp.ones_like(noised))
+  share = (loud(noised, time) - silent(noised, time))[0, :, 0]
+  assert (np.diff(share) > 0).all()
+  np.testing.assert_allclose(share[-1], width**-0.5, rtol=1e-3)
+  # It is given x_t in a scale of its own, and conditions as they are.
+  network = lambda noised, time, condition: noised + condition
+  seen = make(network)(noised, time, 2 * noised)[0, :, 0]
+  expected = np.asarray(made) + np.asarray(share) * (2 + (a / width + 1 - a) ** -0.5)
+  np.testing.assert_allclose(seen, expected, rtol=2e-2)

@@ -1,7 +1,7 @@
 """Diffusion of interests: the loss of a denoiser, and variations of interests by noising and denoising.
 
 `denoise` is (noised [N, K, D], time [N, K], context [N, K, D], channels [N, K, D]) -> interests
-[N, K, D] in all functions; see `nn.interest_generators`.
+[N, K, D] in all functions, and interests have length one; see `nn.interest_generators`.
 """
 
 from collections.abc import Callable

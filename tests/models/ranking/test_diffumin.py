@@ -331,7 +331,7 @@ def test_the_denoiser_learns_a_mixture_on_the_sphere():
 
   zero = jnp.zeros((64, 1, width))
   params = jax.jit(network.init)(KEY, zero, jnp.zeros((64, 1), jnp.int32), zero, zero)
-  denoise = lambda params: lambda *inputs: network.apply(params, *inputs)
+  denoise = lambda params: diffumin.denoiser(network, params["params"], schedule)
 
   def value(params, key):
     return denoising_loss(denoise(params), schedule, mixture(key, 64), zero, key).mean()
