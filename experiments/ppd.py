@@ -62,6 +62,10 @@ def get_config(arg=None):
 
 
 _ALONE = ("model.encoder=constant", "view.support=none", "model.null_tokens=4")
+_ONE_REWARD = {
+  f"reward {i} alone{name}": (*_ALONE, f"data.only_reward={i}", *steps)
+  for name, steps in (("", ()), (", a third of the steps", ("train.steps=200",))) for i in (1, 2, 3)
+}
 _SAMPLES = {
   "seeds": 3, "reference": "base",
   "metrics": (
@@ -74,6 +78,9 @@ PROOF = {
   "note": "Users like a direction of what a sample shows, uniform on the sphere; `win` is the share of "
   "samples that the user likes better than what the base makes of the same noise, `win_other` the same "
   "with the history of another user. Rewards: three users with orthonormal tastes, told by number. "
+  "A model of one reward's own has as many comparisons of that reward as PPD after a third of the "
+  "steps. With all of them it was seen to leave the data in a run on these seeds; it is shown, but not "
+  "the measure. "
   "The base is trained once for each seed and shared by all arms of a world.",
   "worlds": {
     "tastes": {
@@ -83,10 +90,10 @@ PROOF = {
     "rewards": {
       "config": "experiments/ppd.py:rewards=3", "seeds": 3, "reference": "Diffusion-DPO",
       "metrics": (
-        "gain", "gain_reward_1", "gain_reward_2", "gain_reward_3", "mixed_first_order",
-        "mixed_second_order",
+        "gain", "gain_reward_1", "gain_reward_2", "gain_reward_3", "off_style", "base_off_style",
+        "mixed_first_order", "mixed_second_order",
       ),
-      "arms": ("Diffusion-DPO", "PPD", "reward 1 alone", "reward 2 alone", "reward 3 alone"),
+      "arms": ("Diffusion-DPO", "PPD", *_ONE_REWARD),
     },
     "emoji": {
       "config": "experiments/ppd.py:data=emoji", **_SAMPLES, "seeds": 1, "arms": ("base", "PPD"),
@@ -98,7 +105,7 @@ PROOF = {
     "Diffusion-DPO": {"set": _ALONE},
     "PPD": {},
     "PPD from pairs": {"set": ("model.encoder=pairs", "view.support=pairs")},
-    **{f"reward {i} alone": {"set": (*_ALONE, f"data.only_reward={i}")} for i in (1, 2, 3)},
+    **{name: {"set": changes} for name, changes in _ONE_REWARD.items()},
   },
   "claims": (
     {"name": "users trained on are served", "world": "tastes", "metric": "win_seen",
@@ -120,7 +127,8 @@ PROOF = {
     {"name": "samples keep to their prompt", "world": "tastes", "metric": "off_style",
      "better": "PPD", "at_most": 1.0},
     *({"name": f"reward {i}: one model comes near a model of its own", "world": "rewards",
-       "metric": f"gain_reward_{i}", "better": "PPD", "worse": f"reward {i} alone", "relative": -0.2}
+       "metric": f"gain_reward_{i}", "better": "PPD",
+       "worse": f"reward {i} alone, a third of the steps", "relative": -0.2}
       for i in (1, 2, 3)),
     {"name": "mixing leaves the first reward", "world": "rewards", "metric": "mixed_first_order",
      "better": "PPD", "at_most": -0.9},
