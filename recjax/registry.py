@@ -52,6 +52,7 @@ MODULES = {
   },
   "host": {
     "small": "recjax.diffusion.small_host",
+    "stage_c": "recjax.diffusion.stage_c_host",
   },
 }
 

@@ -30,7 +30,6 @@ may not be used commercially and are not distributed with this library.
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +60,7 @@ class Config:
   time_width: int = 64  # of the embedding of time
   side: int = 24  # of a latent
   channels: int = 16
-  dtype: Any = jnp.float32  # of the computation; parameters keep theirs
+  dtype: str = "float32"  # of the computation; parameters keep theirs
   remat: bool = False  # recompute each block when differentiating instead of keeping what is inside it
 
 

@@ -6,6 +6,7 @@ value of an attention are one matrix [3 C, C]. Every tensor of a file is used on
 comes from one; a file that does not fit is refused before anything is read.
 """
 
+import contextlib
 import difflib
 import os
 import pathlib
@@ -111,23 +112,36 @@ def read_weights(path: str | os.PathLike, config: Config, dtype: Any = None) -> 
   Raises:
     DataError: if the file cannot be read, lacks a tensor, has one too many, or one of another shape.
   """
+  params: dict[str, Any] = {}
+  with _opened(path, config) as file:
+    for tensor in tensors(config):
+      for name, part in zip(
+        tensor.paths, np.split(file.get_tensor(tensor.name), len(tensor.paths)), strict=True
+      ):
+        part = tensor.layout.from_file(part)
+        # A copy, so that a part does not keep the whole of what it was read from.
+        _put(params, name, np.array(part, dtype or part.dtype, order="C"))
+  return params
+
+
+def check_weights(path: str | os.PathLike, config: Config) -> None:
+  """Raises what `read_weights` would raise about names and shapes, without reading arrays."""
+  with _opened(path, config):
+    pass
+
+
+@contextlib.contextmanager
+def _opened(path, config):
+  """The file, if its tensors are those of `config`."""
   from safetensors import SafetensorError, safe_open
 
-  params: dict[str, Any] = {}
   try:
     with safe_open(path, framework="numpy") as file:
       found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
       _compare(path, file_shapes(config), found)
-      for tensor in tensors(config):
-        for name, part in zip(
-          tensor.paths, np.split(file.get_tensor(tensor.name), len(tensor.paths)), strict=True
-        ):
-          part = tensor.layout.from_file(part)
-          # A copy, so that a part does not keep the whole of what it was read from.
-          _put(params, name, np.array(part, dtype or part.dtype, order="C"))
+      yield file
   except (OSError, SafetensorError) as error:
     raise DataError(f"{path} cannot be read as safetensors: {error}.") from error
-  return params
 
 
 def write_weights(path: str | os.PathLike, params: Mapping[str, Any], config: Config) -> None:

@@ -40,7 +40,9 @@ def text_of(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def blanked(host: Host, text: Text, key: jax.Array, rate: float) -> dict[str, jax.Array]:
-  """Prompts of which a share, drawn row by row, says nothing."""
+  """Prompts of which a share, drawn row by row, says nothing; a host without blank prompts needs 0."""
+  if not rate:
+    return dict(text)
   rows = next(iter(text.values())).shape[0]
   chosen = jax.random.bernoulli(key, rate, (rows,))
   pick = lambda said, nothing: jnp.where(
@@ -77,17 +79,18 @@ def generate(
       have bounds; 0 = not.
   """
   text = text_of(batch)
-  blank = host.blank(text)
 
   def predict(noised, time):
     run = lambda text, extra: host.predict_noise(params, noised, time, text, extra)
     if extra is None or user_scale == text_scale:
       told = run(text, extra)
-      return told if text_scale == 1.0 else guided(run(blank, None), told, text_scale)
+      if text_scale == 1.0:
+        return told
+      return guided(run(host.blank(text), None), told, text_scale)
     prompted, personal = run(text, None), run(text, extra)
     if text_scale == 1.0:
       return guided(prompted, personal, user_scale)
-    return guided_by_two(run(blank, None), prompted, personal, text_scale, user_scale)
+    return guided_by_two(run(host.blank(text), None), prompted, personal, text_scale, user_scale)
 
   denoise = from_noise(predict, host.schedule)
   within = lambda noised, time: jnp.clip(denoise(noised, time), -limit, limit)

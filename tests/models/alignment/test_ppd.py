@@ -10,7 +10,7 @@ import toys
 
 from recjax.config import Optimizer, Train, resolve
 from recjax.data.schema import Field, Schema
-from recjax.diffusion import small_host, stage_c
+from recjax.diffusion import small_host
 from recjax.errors import ConfigError
 from recjax.models.alignment import ppd
 from recjax.models.alignment._users import UserBranch, drop_tokens, with_null
@@ -282,40 +282,6 @@ def test_generation_starts_from_the_base_and_the_user_can_be_left_out(plain):
   np.testing.assert_allclose(
     make(changed, extra, text_scale=3.0, user_scale=0.0), guided, rtol=1e-4, atol=1e-4
   )
-
-
-def test_stage_c_is_a_host_like_any_other():
-  """The same branch and loss on Stable Cascade's network, with its own text and sites."""
-  small = stage_c.Config(
-    width=8, condition_width=8, heads=2, down=(1, 1), up=(1, 1), text_width=6, image_width=5,
-    time_width=4, side=2, channels=4,
-  )
-  host = stage_c.build_stage_c(small)
-  branch = UserBranch(host.sites)
-  batch = {**a_batch(), "text": jnp.ones((ROWS, 3, 6)), "pooled": jnp.ones((ROWS, 6))}
-  text = {"text": batch["text"], "pooled": batch["pooled"]}
-
-  @jax.jit
-  def run(params, batch, deviation):
-    extra = branch.apply(params["branch"], batch["user_token"], batch["user_mask"])
-    values = {n: x + deviation for n, x in extra.value.items()}
-    extra = extra._replace(value=values)
-    objective = ppd.pair_objective(PLAIN, host, params["host"], batch, text, extra, jax.random.key(0))
-    halves = (extra._replace(scale=0.5), extra._replace(scale=0.5))
-    time = jnp.full((ROWS,), 0.5)
-    noise = lambda added: host.predict_noise(params["host"], batch["winner"], time, text, added)
-    return objective, (noise(extra), noise(halves))
-
-  token, mask = batch["user_token"], batch["user_mask"]
-  params = jax.device_get(jax.jit(lambda key: {
-    "host": host.init(key), "branch": branch.init(key, token, mask)
-  })(jax.random.key(0)))
-  params["host"] = shaken(params["host"], 0.1)
-  objective, _ = run(params, batch, 0.0)
-  assert float(objective.loss) == pytest.approx(ROWS * np.log(2), abs=1e-5)
-  moved, (whole, halves) = run(params, batch, 1.0)
-  assert abs(float(moved.loss - objective.loss)) > 1e-3
-  np.testing.assert_allclose(whole, halves, atol=1e-5)  # two halves of a user are the user
 
 
 def test_null_users():
