@@ -50,6 +50,10 @@ def get_config(arg=None):
       "patience": 20 if small else 8,
       "select_metric": "ndcg@20",
     },
+    # The paper's rate, or on the small part of Beauty twice that: with seed 100 it came to a validation
+    # NDCG@20 of .190 in 58 epochs, where the paper's took 154 for .193 and four times the paper's gave
+    # .188.
+    optimizer={"learning_rate": 2e-3 if arg.data == "beauty_1500" else 1e-3},
     proof=PROOF,
   )
 

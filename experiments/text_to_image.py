@@ -14,6 +14,13 @@ HOSTS = {
   "pictures": {"name": "small", "width": 96, "blocks": 3, "heads": 4, "patch": 4},
   "emoji": {"name": "small", "width": 128, "blocks": 4, "heads": 4, "patch": 4},
 }
+# Kinds with several colours each.
+EMOJI = {
+  "column": "subcategory",
+  "only": (
+    "heart", "geometric", "food-fruit", "food-vegetable", "plant-flower", "face-smiling", "clothing",
+  ),
+}
 TINY = {"name": "small", "width": 32, "blocks": 1, "heads": 2}
 TINY_DATA = {"train_users": 24, "unseen_users": 8, "validation_users": 4, "pairs": 40}
 
@@ -21,7 +28,7 @@ TINY_DATA = {"train_users": 24, "unseen_users": 8, "validation_users": 4, "pairs
 def get_config(arg=None):
   """The experiment; switches: tiny, data=latents|pictures|emoji, rewards=K, world=SEED."""
   arg = parse_arg(arg, tiny=False, data="latents", rewards=0, world=0)
-  planted = {} if arg.data == "emoji" else {"generator": arg.data}
+  planted = EMOJI if arg.data == "emoji" else {"generator": arg.data}
   pairs = {"rewards": arg.rewards, "pairs": 20_000} if arg.rewards else {}
   return experiment(
     "text_to_image",

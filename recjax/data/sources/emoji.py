@@ -14,6 +14,7 @@ from recjax.data.sources import _pictures
 from recjax.data.sources._preferences import People, World, compare, pairs_within, plant_users
 from recjax.data.sources.base import data_root
 from recjax.errors import ConfigError, DataError
+from recjax.registry import unknown
 
 _FULL = 32
 
@@ -24,6 +25,7 @@ class Config(People):
 
   size: int = 16  # height and width: 8, 16 or 32
   column: str = "category"  # category | subcategory: what the prompt says
+  only: tuple[str, ...] = ()  # keep pictures of these alone, as the column names them; none = all
 
 
 def open_source(config: Config) -> PreferenceTable:
@@ -45,8 +47,13 @@ def read(config: Config) -> World:
   with np.load(folder / "images32.npz") as stored:
     image = stored["images"].astype(np.float32) / 255
   items = pq.read_table(folder / "items.parquet", columns=["item_id", config.column])
-  number = items["item_id"].to_numpy() - 1
-  names, prompt = np.unique(items[config.column].to_pylist(), return_inverse=True)
+  kind = np.asarray(items[config.column].to_pylist())
+  for name in config.only:
+    if name not in kind:
+      raise ConfigError(f"config.data.only: {unknown(config.column, name, set(kind.tolist()))}")
+  kept = np.isin(kind, config.only) if config.only else np.ones(len(kind), bool)
+  number = items["item_id"].to_numpy()[kept] - 1
+  names, prompt = np.unique(kind[kept], return_inverse=True)
   on_white = image[number, :, :, :3] * image[number, :, :, 3:] + 1 - image[number, :, :, 3:]
   samples = _pictures.shrink(on_white, config.size).reshape(-1, config.size, config.size, 3) * 2 - 1
   samples = samples.astype(np.float32)

@@ -101,6 +101,17 @@ def test_emoji(data_dir):
   np.testing.assert_array_equal(table.prompt[table.winner], table.prompt[table.loser])
 
 
+def test_emoji_of_some_kinds(data_dir):
+  config = {**SMALL, "name": "emoji", "size": 8, "folder": str(data_dir), "column": "subcategory"}
+  whole, table = load(config), load({**config, "only": ("heart", "food-fruit")})
+  assert table.facts["names"] == ["food-fruit", "heart"] and len(table.prompts["prompt"]) == 2
+  for number, name in enumerate(table.facts["names"]):
+    known = whole.samples[whole.prompt == whole.facts["names"].index(name)]
+    np.testing.assert_array_equal(table.samples[table.prompt == number], known)
+  with pytest.raises(ConfigError, match="Unknown subcategory 'hart'. Did you mean 'heart'"):
+    load({**config, "only": ("hart",)})
+
+
 @pytest.mark.parametrize(
   ("change", "error", "sentence"),
   [
