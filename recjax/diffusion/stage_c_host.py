@@ -5,6 +5,7 @@ Samples are latents [side, side, channels]; prompts are text_text [L, text_width
 """
 
 import dataclasses
+import zipfile
 from collections.abc import Mapping
 
 import jax
@@ -62,9 +63,9 @@ def build(
 def _empty_caption(config: Config) -> dict[str, np.ndarray]:
   """Arrays text [L, text_width] and pooled [text_width] of the file."""
   try:
-    with np.load(config.empty, allow_pickle=False) as file:
+    with open(config.empty, "rb") as stream, np.load(stream, allow_pickle=False) as file:
       found = {name: file[name] for name in ("text", "pooled")}
-  except (OSError, ValueError, KeyError) as error:
+  except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
     raise DataError(f"{config.empty} does not give text and pooled: {error}.") from error
   for name, rank in (("text", 2), ("pooled", 1)):
     array = found[name]

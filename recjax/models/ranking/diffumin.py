@@ -24,8 +24,8 @@ incomplete in places and disagrees with itself in others, which is noted.
 - Scores are deterministic: means are followed, without noise (serve_noise=True adds it, from a fixed
   key). The code draws noise at serving, too.
 - The denoiser adds what the network says to a share of its input, by how much noise there is
-  (`denoiser`). The network's output by itself, as in the code, has to learn to
-  copy first: after an epoch of planted clicks, generated interests had a cosine of .05 to their own.
+  (`denoiser`). The network's output by itself, as in the code, has to learn to copy first: after an
+  epoch of planted clicks, generated interests had a cosine of .05 to their own.
 - The auxiliary losses count. The code's trainer never adds them.
 - L_diff trains the denoiser alone: its target, its conditions and channels are constants to it, or
   the extractor could lower it by making all interests alike.
@@ -257,11 +257,11 @@ def denoiser(
   """
 
   def denoise(noised, time, interests, channels):
-    width = np.float32(noised.shape[-1])
+    length = np.float32(noised.shape[-1] ** 0.5)  # of a vector whose coordinates have deviation 1
     scaled = lambda x, time, *others: network.apply(
-      {"params": params}, x, time, *(other * jnp.sqrt(width) for other in others)
+      {"params": params}, x, time, *(length * other for other in others)
     )
-    return preconditioned(scaled, schedule, width**-0.5)(noised, time, interests, channels)
+    return preconditioned(scaled, schedule, 1 / length)(noised, time, interests, channels)
 
   return denoise
 

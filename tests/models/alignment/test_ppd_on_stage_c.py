@@ -118,6 +118,9 @@ def test_sizes_and_files_that_do_not_fit(files, tmp_path):
   np.savez(tmp_path / "empty.npz", text=np.ones((3, TEXT)))
   with pytest.raises(DataError, match=r"empty.npz does not give text and pooled"):
     build(dataclasses.replace(HOST, empty=str(tmp_path / "empty.npz")))
+  (tmp_path / "torn.npz").write_bytes((tmp_path / "empty.npz").read_bytes()[:100])
+  with pytest.raises(DataError, match=r"torn.npz does not give text and pooled"):
+    build(dataclasses.replace(HOST, empty=str(tmp_path / "torn.npz")))
   np.savez(tmp_path / "flat.npz", text=np.ones(TEXT), pooled=np.ones(TEXT))
   with pytest.raises(DataError, match=r"text has shape \(20,\), not 2 axes"):
     build(dataclasses.replace(HOST, empty=str(tmp_path / "flat.npz")))
