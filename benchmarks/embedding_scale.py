@@ -135,6 +135,7 @@ def main() -> None:
   ]
   write_result({
     "name": "embedding_scale",
+    "page": "performance",
     "title": "Row-sparse tables: cost follows the batch",
     "command": "python benchmarks/embedding_scale.py",
     "note": f"Batch {BATCH}, length {LENGTH}, width {WIDTH}, {arguments.optimizer}; medians of "

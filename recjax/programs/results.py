@@ -1,4 +1,7 @@
-"""Stored results and the page made from them: docs/results/NAME.json and docs/results.md."""
+"""Stored results, docs/results/NAME.json, and the pages made from them.
+
+A result names its page, one of PAGES; proofs have none and stand on docs/results.md.
+"""
 
 import json
 import pathlib
@@ -8,26 +11,32 @@ from typing import Any
 from recjax.train.writers import plain, write_json
 
 FOLDER = pathlib.Path("docs/results")
-PAGE = pathlib.Path("docs/results.md")
+PAGES = {
+  "results": "# Results\n\nMade from `docs/results/*.json` by the commands shown; not edited by hand. "
+  "`p` is the Holm-corrected paired t-test against the reference arm, over users where "
+  "the metric has a value per user, else over seeds.\n",
+  "performance": "# Performance\n\nMade from `docs/results/*.json` by the commands shown; not edited by "
+  "hand. Times are of one machine, named with each table: what carries over to another is the ratio of "
+  "two times of one run.\n",
+  "reliability": "# Reliability\n\nMade from `docs/results/*.json` by the commands shown; not edited by "
+  "hand. What is injected, how often, and what came of it.\n",
+}
 
 
 def write_result(result: Mapping[str, Any]) -> None:
-  """Stores a result under its name and makes the page anew."""
+  """Stores a result under its name and makes the pages anew."""
   FOLDER.mkdir(parents=True, exist_ok=True)
   write_json(FOLDER / f"{result['name']}.json", plain(result))
-  write_page()
+  write_pages()
 
 
-def write_page() -> None:
-  """Makes docs/results.md from every stored result."""
-  parts = [
-    "# Results\n\nMade from `docs/results/*.json` by the commands shown; not edited by hand. "
-    "`p` is the Holm-corrected paired t-test against the reference arm, over users where "
-    "the metric has a value per user, else over seeds.\n"
-  ]
-  for path in sorted(FOLDER.glob("*.json")):
-    parts.append(section(json.loads(path.read_text())))
-  PAGE.write_text("\n".join(parts))
+def write_pages() -> None:
+  """Makes docs/PAGE.md of every page from its stored results."""
+  stored = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
+  for page, head in PAGES.items():
+    own = [section(result) for result in stored if result.get("page", "results") == page]
+    if own:
+      FOLDER.with_name(f"{page}.md").write_text("\n".join([head, *own]))
 
 
 def section(result: Mapping[str, Any]) -> str:

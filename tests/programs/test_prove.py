@@ -127,3 +127,14 @@ def test_settings_reach_the_arm_and_unknown_ones_are_named():
     prove.override(config, ("model.drop=0.5",))
   with pytest.raises(ConfigError, match="not of the form"):
     prove.override(config, ("model.dropout",))
+
+
+def test_every_result_stands_on_its_page(tmp_path, monkeypatch):
+  monkeypatch.setattr(results, "FOLDER", tmp_path / "docs" / "results")
+  result = {"name": "a", "title": "Steps a second", "command": "python a.py", "page": "performance"}
+  results.write_result(result)
+  results.write_result({"name": "b", "title": "A proof", "command": "python b.py"})
+  pages = {path.name: path.read_text() for path in (tmp_path / "docs").glob("*.md")}
+  assert sorted(pages) == ["performance.md", "results.md"]
+  assert "Steps a second" in pages["performance.md"] and "A proof" not in pages["performance.md"]
+  assert "A proof" in pages["results.md"] and "Steps a second" not in pages["results.md"]
