@@ -1,9 +1,10 @@
 """SASRec of RecBole on exported events; lists of its validation users at intervals of time.
 
 Runs in the virtual environment of RecBole. Its own defaults are kept but for the sizes, which are those
-of the model that it is compared with. An epoch may take longer than the budget, so lists are made within
-epochs. RecBole's own evaluation leaves what users have seen in the ranking; the lists are of unseen items,
-and beside the last of them stand those that its own evaluation ranks, with its metric and its time.
+of the model that it is compared with. An epoch may take longer than the budget, so lists are made
+within epochs. RecBole's own evaluation leaves what users have seen in the ranking; the lists are of
+unseen items, and after the last of them stand those that its own evaluation ranks, with its metric and
+its time.
 """
 
 import argparse
@@ -89,6 +90,7 @@ def main():
   train_data, valid_data, _ = data_preparation(config, dataset)
   model = SASRec(config, train_data.dataset).to(config["device"])
   trainer = Trainer(config, model)
+  trainer.tot_item_num = dataset.item_num  # else known only after its own evaluation
 
   with clock.paused():
     tokens = dataset.field2id_token

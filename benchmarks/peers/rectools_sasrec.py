@@ -1,7 +1,7 @@
 """SASRec of RecTools on exported events; lists of its validation users every few epochs.
 
-Runs in the virtual environment of RecTools. Its own defaults are kept but for the sizes, which are those
-of the model that it is compared with, and the number of epochs, which is bound by time.
+Runs in the virtual environment of RecTools. Its own defaults are kept but for the sizes, which are
+those of the model that it is compared with, and the number of epochs, which is bound by time.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main():
   parser.add_argument("--seed", type=int, default=0)
   arguments = parser.parse_args()
   torch.manual_seed(arguments.seed)
-  np.random.seed(arguments.seed)
+  np.random.seed(arguments.seed)  # noqa: NPY002, what RecTools draws from
   with np.load(arguments.data) as data:
     events = pd.DataFrame({
       Columns.User: data["train_user"], Columns.Item: data["train_item"], Columns.Weight: 1.0,
