@@ -276,7 +276,7 @@ def _encode(codes: Codes, values: np.ndarray) -> np.ndarray:
 
 
 def _check_times(when: np.ndarray, events: int, source: Source) -> None:
-  row = int(np.argmax(np.abs(when)))
+  row = int(max(np.argmin(when), np.argmax(when), key=lambda at: abs(int(when[at]))))
   if abs(int(when[row])) > LATEST_TIME:
     raise DataError(
       f"{source.place}: the time in row {events + row + 1} is {when[row]}, which is not in seconds "

@@ -32,6 +32,7 @@ from recjax.errors import DataError
 VERSION = 1
 # Rows that are in memory at once.
 ROWS = 1 << 20
+_LONGEST = 60  # letters of a name in a file name
 
 
 def prepare(
@@ -50,10 +51,14 @@ def prepare(
   """
   options = (core, duplicates, *((most_popular,) if most_popular else ()))
   digest = fingerprint(source.fingerprint, *options, VERSION)[:16]
-  target = cache / "prepared" / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', source.name)}-{digest}"
+  name = re.sub(r"[^A-Za-z0-9_.-]", "_", source.name)[:_LONGEST]
+  target = cache / "prepared" / f"{name}-{digest}"
   if (target / "meta.json").exists():
     return target
-  target.parent.mkdir(parents=True, exist_ok=True)
+  try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise DataError(f"The cache folder {cache} cannot be made: {error.strerror}.") from None
   with (target.parent / f".{target.name}.lock").open("w") as lock:
     _wait(lock, source.name)
     if (target / "meta.json").exists():
@@ -330,7 +335,7 @@ def _write_arrays(arrays: Mapping[str, np.ndarray], kind: str, folder: Path) -> 
 
 def _file_name(kind: str, name: str, number: int) -> str:
   """A file name that any column name can have; the number tells similar names apart."""
-  return f"{kind}.{number}.{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.npy"
+  return f"{kind}.{number}.{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:_LONGEST]}.npy"
 
 
 class _Arrays(Mapping):

@@ -14,6 +14,7 @@ from recjax.data.sources import _pictures
 from recjax.data.sources._preferences import People, World, compare, pairs_within, plant_users
 from recjax.data.sources.base import data_root
 from recjax.errors import ConfigError, DataError
+from recjax.ranges import Positive
 from recjax.registry import unknown
 
 _FULL = 32
@@ -23,7 +24,7 @@ _FULL = 32
 class Config(People):
   """Keys of `config.data` for emoji."""
 
-  size: int = 16  # height and width: 8, 16 or 32
+  size: Positive = 16  # height and width: 8, 16 or 32
   column: str = "category"  # category | subcategory: what the prompt says
   only: tuple[str, ...] = ()  # keep pictures of these alone, as the column names them; none = all
 

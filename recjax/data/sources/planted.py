@@ -26,6 +26,7 @@ from recjax.data.click_table import ClickTable
 from recjax.data.sources import planted_functions, planted_kinds
 from recjax.data.sources.base import Chunk, Common, Source, fingerprint
 from recjax.errors import ConfigError
+from recjax.ranges import Count, Positive, Share
 from recjax.registry import unknown
 
 
@@ -36,31 +37,31 @@ class Config(Common):
   # "markov", "two_signals", "interest_functions" (event logs), or "count", "recency", "long", "multi"
   # (click tables).
   generator: str = "markov"
-  seed: int = 0
+  seed: Count = 0
   # Items; categories are dealt out to them in turn (interest_functions: in blocks). 0: 120 for
   # markov, 400 for two_signals, 64 for interest_functions, 2048 for click tables; multi has one item
   # for each combination of categories.
-  num_items: int = 0
+  num_items: Count = 0
   # Categories of the items. 0: 8 for markov and interest_functions, 20 for two_signals, 64 for click
   # tables, 16 of each kind for multi.
-  num_categories: int = 0
+  num_categories: Count = 0
   # Event logs: users; markov and two_signals: events of each, drawn evenly between the two.
-  num_users: int = 300
-  shortest: int = 8
-  longest: int = 30
+  num_users: Positive = 300
+  shortest: Positive = 8
+  longest: Positive = 30
   # Share of history that is noise: steps off the chain (markov, .2), behaviours outside the user's
   # interests (count .2, recency .1, long .3, multi .5, interest_functions .1). -1: the value here.
   noise: float = -1.0
   # two_signals: share of steps to the successor.
-  follow: float = 0.35
+  follow: Share = 0.35
   # Click tables: rows of each part, length of history and interests of a user. 0: 20 behaviours
   # and 4 interests, for long 100 and 6; multi has 100 and one interest of each kind. two_signals has
   # 3 interests.
-  num_train: int = 40_000
-  num_validation: int = 10_000
-  num_test: int = 10_000
-  length: int = 0
-  interests: int = 0
+  num_train: Positive = 40_000
+  num_validation: Positive = 10_000
+  num_test: Positive = 10_000
+  length: Count = 0
+  interests: Count = 0
 
 
 class _Setting(NamedTuple):
