@@ -9,6 +9,7 @@ import collections.abc
 import contextlib
 import dataclasses
 import hashlib
+import importlib.machinery
 import importlib.util
 import json
 import pathlib
@@ -177,9 +178,16 @@ def read_config_file(reference: str) -> Config:
   path, _, arg = reference.partition(":")
   if not pathlib.Path(path).is_file():
     raise ConfigError(f"There is no config file {path!r}.")
-  spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  name = pathlib.Path(path).stem
+  loader = importlib.machinery.SourceFileLoader(name, path)
+  try:
+    loader.get_code(name)
+  except (SyntaxError, ValueError) as error:
+    raise ConfigError(f"{path} is no Python file: {error}.") from None
+  module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+  loader.exec_module(module)
+  if not hasattr(module, "get_config"):
+    raise ConfigError(f"{path} has no function get_config, so it is no config file.")
   return resolve(module.get_config(arg or None))
 
 
@@ -307,7 +315,8 @@ def explain_flags(argv: list[str], error: Exception) -> str:
       if key not in known:
         return registry.unknown(f"config key in {name!r}:", key, known)
       node = known[key]
-  return str(error).strip() or f"A flag cannot be read: {type(error).__name__}."
+  # What the libraries say may go over several lines.
+  return " ".join(str(error).split()) or f"A flag cannot be read: {type(error).__name__}."
 
 
 def typed(cls: type, mapping: Any, where: str) -> Any:

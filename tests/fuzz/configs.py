@@ -136,10 +136,14 @@ def change(tree: dict, path: tuple, value: Any) -> dict:
   return tree
 
 
+def cases(kinds: tuple[str, ...] = KINDS) -> st.SearchStrategy[Case]:
+  """Mutated configs."""
+  return _cases(tuple(sorted(bases())), kinds)
+
+
 @st.composite
-def cases(draw: Any, kinds: tuple[str, ...] = KINDS) -> Case:
-  """A mutated config."""
-  base = draw(st.sampled_from(sorted(bases())))
+def _cases(draw: Any, names: tuple[str, ...], kinds: tuple[str, ...]) -> Case:
+  base = draw(st.sampled_from(names))
   kind = draw(st.sampled_from(kinds))
   tree = bases()[base]
   if kind == "two":

@@ -17,7 +17,7 @@ Sequences, as an event log:
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +26,7 @@ from recjax.data.click_table import ClickTable
 from recjax.data.sources import planted_functions, planted_kinds
 from recjax.data.sources.base import Chunk, Common, Source, fingerprint
 from recjax.errors import ConfigError
-from recjax.ranges import Count, Positive, Share
+from recjax.ranges import Count, Positive, Range, Share
 from recjax.registry import unknown
 
 
@@ -51,7 +51,7 @@ class Config(Common):
   longest: Positive = 30
   # Share of history that is noise: steps off the chain (markov, .2), behaviours outside the user's
   # interests (count .2, recency .1, long .3, multi .5, interest_functions .1). -1: the value here.
-  noise: float = -1.0
+  noise: Annotated[float, Range(-1, 1)] = -1.0
   # two_signals: share of steps to the successor.
   follow: Share = 0.35
   # Click tables: rows of each part, length of history and interests of a user. 0: 20 behaviours
