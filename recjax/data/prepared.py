@@ -168,7 +168,7 @@ def _finish(
   columns = preparation.Columns(
     work / "sorted", {name: t for name, t in seen["dtypes"].items() if name != "user"}
   )
-  indptr = np.load(work / "sorted" / "indptr.npy")
+  indptr = preparation.load_array(work / "sorted" / "indptr.npy")
   tables = {"user": source.users(), "item": source.items()}
   ids = {kind: _table_ids(source, work, kind, table) for kind, table in tables.items()}
   sizes = {
@@ -306,7 +306,7 @@ def _table_ids(source: Source, work: Path, kind: str, table: Any) -> np.ndarray:
         f"{kind}s numbered from 1: set config.data.ids = 'raw'."
       )
     return ids
-  raw = np.load(work / "stream" / f"{kind}_raw.npy")
+  raw = preparation.load_array(work / "stream" / f"{kind}_raw.npy")
   number = {name: at for at, name in enumerate(raw.tolist())}
   return np.array([number[name] for name in ids.tolist()], np.int64)
 
@@ -315,7 +315,7 @@ def _raw(work: Path, kind: str, size: int) -> np.ndarray:
   """Raw ids by final id as str [size]; the number itself where the source numbers its ids."""
   file = work / "stream" / f"{kind}_raw.npy"
   if file.exists():
-    return np.load(file)
+    return preparation.load_array(file)
   raw = np.arange(size).astype(f"U{len(str(size))}")
   raw[0] = ""
   return raw
@@ -358,10 +358,10 @@ class _Arrays(Mapping):
 
 
 def _load(path: Path) -> np.ndarray:
+  if path.suffix == ".npy":
+    return preparation.load_array(path, mmap_mode="r")
   try:
-    if path.suffix == ".parquet":
-      return np.array(pq.read_table(path)["text"].to_pylist(), np.dtypes.StringDType())
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    return np.array(pq.read_table(path)["text"].to_pylist(), np.dtypes.StringDType())
   except (OSError, ValueError) as error:
     raise DataError(
       f"{path} of a prepared log is missing or damaged ({error}): remove {path.parent} and prepare "

@@ -85,8 +85,9 @@ def _cases(draw: Any, names: tuple[str, ...]) -> Case:
     return Case(kind, (odd, f"--config.{key}={text}")[: pick(1, 2)], True)
   odd = pick(
     f"--config.{key}", f"--config.{key}.deeper={text}", f"--config.{path[0]}={text}",
-    f"--config.{key}[0]={text}", f"--config.{key}[99]={text}", f"--config.={text}", f"--config..{key}=1",
-    f"--config{key}={text}", f"-config.{key}={text}", f"--noconfig.{key}", f"--config.{key}=={text}",
+    f"--config.{key}[0]={text}", f"--config.{key}[99]={text}", f"--config.={text}",
+    f"--config..{key}=1", f"--config{key}={text}", f"-config.{key}={text}", f"--noconfig.{key}",
+    f"--config.{key}=={text}",
     f"--config.train.={text}", "--", f"--mode={text}", f"--top={text}", f"--processes={text}",
   )
   return Case(kind, (reference, odd), None)
@@ -110,7 +111,7 @@ def _judged(case: Case, outcome: str, said: str) -> tuple[str, str]:
     return "failed", f"no sentence: {said!r}"
   if outcome == "refused" and case.kind in ("value", "key"):
     key, _, text = case.arguments[1].removeprefix("--config.").partition("=")
-    named = key.rpartition(".")[2] in said or (text and text in said)
+    named = key.rpartition(".")[2] in said or repr(text) in said
     if not named or "Unknown command line flag" in said:
       return "failed", f"does not name {key}: {said}"
   if outcome == "accepted" and case.refusal:

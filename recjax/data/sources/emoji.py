@@ -5,6 +5,7 @@ items.parquet, row i about picture i. The prompt is the category; pairs are of o
 """
 
 import dataclasses
+import zipfile
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -45,8 +46,11 @@ def read(config: Config) -> World:
   for name in ("images32.npz", "items.parquet"):
     if not (folder / name).is_file():
       raise DataError(f"There is no {folder / name}.")
-  with np.load(folder / "images32.npz") as stored:
-    image = stored["images"].astype(np.float32) / 255
+  try:
+    with np.load(folder / "images32.npz", allow_pickle=False) as stored:
+      image = stored["images"].astype(np.float32) / 255
+  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    raise DataError(f"{folder / 'images32.npz'} does not give images: {error}.") from None
   items = pq.read_table(folder / "items.parquet", columns=["item_id", config.column])
   kind = np.asarray(items[config.column].to_pylist())
   for name in config.only:
