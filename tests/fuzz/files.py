@@ -77,9 +77,9 @@ def write_csv(rows: list[list[str]], **how: Any) -> bytes:
 
 
 @st.composite
-def csv_cases(draw: Any) -> Case:
+def csv_cases(draw: Any, kinds: tuple[str, ...] = CSV_KINDS) -> Case:
   """A mutated CSV file."""
-  kind = draw(st.sampled_from(CSV_KINDS))
+  kind = draw(st.sampled_from(kinds))
   rows = [list(HEADER), *table_of_rows()]
   options = {"duplicates": draw(st.sampled_from(("keep", "drop", "error")))}
   text = draw(st.sampled_from(((), ("device",), ("device", "note"))))
@@ -262,9 +262,9 @@ def write_parquet(columns: list[tuple[str, pa.Array]], **how: Any) -> bytes:
 
 
 @st.composite
-def parquet_cases(draw: Any) -> Case:
+def parquet_cases(draw: Any, kinds: tuple[str, ...] = PARQUET_KINDS) -> Case:
   """A folder of Parquet files, one of which is mutated."""
-  kind = draw(st.sampled_from(PARQUET_KINDS))
+  kind = draw(st.sampled_from(kinds))
   pick = lambda *values: draw(st.sampled_from(values))
   raw = draw(st.booleans())
   tables = {name: list(columns.items()) for name, columns in parquet_tables(raw).items()}

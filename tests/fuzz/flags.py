@@ -53,20 +53,20 @@ class Case(NamedTuple):
   refusal: bool | None
 
 
-def cases() -> st.SearchStrategy[Case]:
+def cases(kinds: tuple[str, ...] = KINDS) -> st.SearchStrategy[Case]:
   """Mutated command lines."""
-  return _cases(tuple(sorted(bases())))
+  return _cases(tuple(sorted(bases())), kinds)
 
 
 @st.composite
-def _cases(draw: Any, names: tuple[str, ...]) -> Case:
+def _cases(draw: Any, names: tuple[str, ...], kinds: tuple[str, ...]) -> Case:
   pick = lambda *values: draw(st.sampled_from(values))
   base = pick(*names)
   stem, _, suffix = base.partition(":")
   reference = f"--config=experiments/{stem}.py" + (f":{suffix}" if suffix else "")
   own = [(p, v) for p, v in leaves(bases()[base]) if not set(p) & set(ENVIRONMENT)]
   path, old = pick(*[leaf for leaf in own if leaf[0][0] != "data" or leaf[0][-1] == "name"])
-  kind, text, key = pick(*KINDS), pick(*TEXTS), ".".join(path)
+  kind, text, key = pick(*kinds), pick(*TEXTS), ".".join(path)
   if kind == "value":
     word = text.strip().strip("'\"")
     refusal = is_number(old) and not word.replace(".", "").replace("-", "").isdigit()

@@ -208,10 +208,10 @@ def open_source(config: Config) -> Source | ClickTable:
   usual = SEQUENCES[config.generator]
   num_items = config.num_items or usual.num_items
   num_categories = config.num_categories or usual.num_categories
-  if not (num_items >= 2 and 1 <= config.shortest <= config.longest and config.num_users >= 1):
+  if num_items < 2 or config.shortest > config.longest:
     raise ConfigError(
-      f"config.data: {config.generator} needs 2 items, 1 user and 1 <= shortest <= longest, but has "
-      f"{num_items}, {config.num_users}, {config.shortest} and {config.longest}."
+      f"config.data: {config.generator} needs 2 items and shortest <= longest, but has {num_items}, "
+      f"{config.shortest} and {config.longest}."
     )
   sizes = (config.num_users, num_items, config.shortest, config.longest)
   if config.generator == "markov":
@@ -221,10 +221,10 @@ def open_source(config: Config) -> Source | ClickTable:
     made = fingerprint("markov", 1, config.seed, sizes, num_categories, noise)
     chunks = functools.partial(_walks, config.seed, successor, noise, *sizes)
   else:
-    if num_items % num_categories or num_categories < INTERESTS or not 0 <= config.follow <= 1:
+    if num_items % num_categories or num_categories < INTERESTS:
       raise ConfigError(
         f"config.data: two_signals deals {num_items} items evenly to {num_categories} categories of "
-        f"which a user likes {INTERESTS}, and follows a share of steps, not {config.follow}."
+        f"which a user likes {INTERESTS}."
       )
     successor = other_category(config.seed, num_items, num_categories)
     facts = {"successor": successor.tolist(), "follow": config.follow}
@@ -248,10 +248,9 @@ def open_source(config: Config) -> Source | ClickTable:
 def _functions(config: Config) -> Source:
   num_items, topics = config.num_items or 64, config.num_categories or 8
   noise = 0.1 if config.noise < 0 else config.noise
-  if num_items % topics or num_items == topics or config.num_users < 1:
+  if num_items % topics or num_items == topics:
     raise ConfigError(
-      f"config.data: {num_items} items cannot be dealt evenly to {topics} categories of several, "
-      f"or there are no users ({config.num_users})."
+      f"config.data: {num_items} items cannot be dealt evenly to {topics} categories of several."
     )
   made = (config.seed, config.num_users, num_items, topics, noise)
   return Source(
