@@ -58,7 +58,7 @@ class Optimizer:
   """Dense optimizer, from optax."""
 
   name: str = "adam"  # adam | adamw | sgd
-  learning_rate: Above0 = 1e-3
+  learning_rate: Weight = 1e-3
   b1: Rate = 0.9
   b2: Rate = 0.999
   weight_decay: Weight = 0.0  # adamw only
@@ -74,7 +74,7 @@ class Tables:
   # dense = like any parameter, by `Optimizer`; rows = only the rows of a batch, by what follows.
   training: str = "dense"
   optimizer: str = "adagrad"  # adagrad (one accumulator a row) | lazy_adam
-  learning_rate: Above0 = 0.05
+  learning_rate: Weight = 0.05
   eps: Above0 = 1e-8
   b1: Rate = 0.9  # lazy_adam
   b2: Rate = 0.999  # lazy_adam

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fuzz import configs, flags
 from recjax.config import Config, read_config_file, resolve
 from recjax.errors import ConfigError, RecjaxError
+from recjax.programs import prove
 from recjax.programs.train import total_steps
 from recjax.ranges import Range
 
@@ -72,7 +73,7 @@ TINY = "experiments/sasrec.py:tiny"
     ({"train.epochs": "nan"}, "config.train.epochs is at least 0 and finite, not 'nan'."),
     ({"model.dropout": 1}, "config.model.dropout is at least 0 and below 1, not 1."),
     ({"model.dropout": None}, "config.model.dropout is of type float, not None."),
-    ({"optimizer.learning_rate": -1e-3}, "config.optimizer.learning_rate is above 0 and finite"),
+    ({"optimizer.learning_rate": -1e-3}, "config.optimizer.learning_rate is at least 0"),
     ({"split.test_from": 2}, "config.split.test_from is between 0 and 1, not 2."),
     ({"seed": 2**40}, "config.seed is at least 0 and below 2**31"),
     ({"evaluate.full_ranking.cutoffs": (5, 0)}, "config.evaluate.full_ranking.cutoffs[1] is at least"),
@@ -122,3 +123,14 @@ def test_files_that_are_no_configs(tmp_path, name, content, message):
   (tmp_path / name).write_bytes(content)
   with pytest.raises(ConfigError, match=message):
     read_config_file(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+  "path", sorted((configs.ROOT / "experiments").glob("*.py")), ids=lambda path: path.stem
+)
+def test_every_arm_of_every_proof_is_in_range(path, monkeypatch):
+  monkeypatch.chdir(configs.ROOT)
+  config = read_config_file(str(path))
+  for world in config.proof.get("worlds", {}).values():
+    for name in world.get("arms") or config.proof["arms"]:
+      assert prove.arm_config(config, world, config.proof["arms"][name]).proof == {}
