@@ -5,11 +5,15 @@ part filled in, so that any of them can be overridden on the command line. `reso
 into the frozen `Config` that the rest of the library reads; unknown keys and wrong types stop there.
 """
 
+import collections.abc
+import contextlib
 import dataclasses
 import hashlib
+import importlib.machinery
 import importlib.util
 import json
 import pathlib
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -17,35 +21,36 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from recjax import registry
+from recjax import ranges, registry
 from recjax.errors import ConfigError
+from recjax.ranges import Above0, Bytes, Count, Positive, Rate, Share, Weight
 
 
 @dataclasses.dataclass(frozen=True)
 class Train:
   """How long to train, and what happens along the way. All intervals count steps."""
 
-  batch_size: int = 128
+  batch_size: Positive = 128
   # Exactly one of the two is above 0; an epoch shows every row once.
-  steps: int = 0
-  epochs: float = 0.0
-  log_every: int = 50
+  steps: Count = 0
+  epochs: Weight = 0.0
+  log_every: Positive = 50
   # Evaluation on the validation part; 0 = only at the end.
-  evaluate_every: int = 200
+  evaluate_every: Count = 200
   # Saving; 0 = whenever the validation part was evaluated, and at the end.
-  checkpoint_every: int = 0
+  checkpoint_every: Count = 0
   # Stop after this many evaluations without a better `select_metric`; 0 = never.
-  patience: int = 0
+  patience: Count = 0
   # Validation value that chooses the variables to keep; higher is better.
   select_metric: str = "ndcg@10"
   # Gradients of this many equal parts of a batch are summed before the step.
-  micro_batches: int = 1
+  micro_batches: Positive = 1
   # resident = columns live on the device; streaming = gathered by the host; auto = by size.
   feed: str = "auto"
   # Auto takes the resident feed up to this many bytes of columns.
-  resident_bytes: int = 2 << 30
+  resident_bytes: Bytes = 2 << 30
   # Worker processes of the streaming feed; the batches do not depend on it.
-  workers: int = 0
+  workers: Count = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +58,12 @@ class Optimizer:
   """Dense optimizer, from optax."""
 
   name: str = "adam"  # adam | adamw | sgd
-  learning_rate: float = 1e-3
-  b1: float = 0.9
-  b2: float = 0.999
-  weight_decay: float = 0.0  # adamw only
-  clip_norm: float = 0.0  # global norm; 0 = no clipping
-  warmup_steps: int = 0  # linear from 0
+  learning_rate: Weight = 1e-3
+  b1: Rate = 0.9
+  b2: Rate = 0.999
+  weight_decay: Weight = 0.0  # adamw only
+  clip_norm: Weight = 0.0  # global norm; 0 = no clipping
+  warmup_steps: Count = 0  # linear from 0
   schedule: str = "constant"  # constant | cosine | linear, to 0 at the last step
 
 
@@ -69,23 +74,32 @@ class Tables:
   # dense = like any parameter, by `Optimizer`; rows = only the rows of a batch, by what follows.
   training: str = "dense"
   optimizer: str = "adagrad"  # adagrad (one accumulator a row) | lazy_adam
-  learning_rate: float = 0.05
-  eps: float = 1e-8
-  b1: float = 0.9  # lazy_adam
-  b2: float = 0.999  # lazy_adam
-  initial_accumulator: float = 0.0  # adagrad
+  learning_rate: Weight = 0.05
+  eps: Above0 = 1e-8
+  b1: Rate = 0.9  # lazy_adam
+  b2: Rate = 0.999  # lazy_adam
+  initial_accumulator: Weight = 0.0  # adagrad
   # Rows are padded to a multiple of this, so that they can be cut along mesh.model.
-  row_multiple: int = 8
+  row_multiple: Positive = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Mesh:
   """Devices as a grid ('data', 'model'): batches are cut along data, table rows along model."""
 
-  data: int = 0  # 0 = all devices that `model` leaves
-  model: int = 1
+  data: Count = 0  # 0 = all devices that `model` leaves
+  model: Positive = 1
   # Ordered (regular expression over the variable's path, axis of dimension 0); first match wins.
   rules: tuple[tuple[str, str], ...] = (("^tables/", "model"), (".*", ""))
+
+  def __post_init__(self):
+    for pattern, _ in self.rules:
+      try:
+        re.compile(pattern)
+      except re.error as error:
+        raise ConfigError(
+          f"config.mesh.rules: {pattern!r} is no regular expression: {error}."
+        ) from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,15 +108,15 @@ class Split:
 
   name: str = "leave_one_out"  # leave_one_out | global_time | user_disjoint | few_shot
   # global_time: quantiles of all event times where validation and test begin.
-  validation_from: float = 0.8
-  test_from: float = 0.9
+  validation_from: Share = 0.8
+  test_from: Share = 0.9
   # user_disjoint: shares of users held out, and the share of their events that is history.
-  validation_users: float = 0.1
-  test_users: float = 0.1
-  history_share: float = 0.8
+  validation_users: Share = 0.1
+  test_users: Share = 0.1
+  history_share: Share = 0.8
   # few_shot: events a user to train on; the rest is test.
-  shots: int = 20
-  seed: int = 0  # user_disjoint
+  shots: Positive = 20
+  seed: Count = 0  # user_disjoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,8 +134,8 @@ class Config:
   tables: Tables = Tables()
   mesh: Mesh = Mesh()
   # First seed; `seeds` of them are trained in one program.
-  seed: int = 0
-  seeds: int = 1
+  seed: Count = 0
+  seeds: Positive = 1
   # Variables to start from: path here -> "stage:path there".
   initialize: Mapping[str, str] = dataclasses.field(default_factory=dict)
   # Experiments to run before this one: name -> "experiments/file.py:arguments".
@@ -156,8 +170,7 @@ def experiment(
 
 def resolve(config: Mapping[str, Any]) -> Config:
   """The frozen, typed form of a ConfigDict or plain dict; raises ConfigError on any surprise."""
-  raw = config.to_dict() if isinstance(config, config_dict.ConfigDict) else dict(config)
-  return _typed_config(raw)
+  return _typed_config(_plain(config))
 
 
 def read_config_file(reference: str) -> Config:
@@ -165,9 +178,16 @@ def read_config_file(reference: str) -> Config:
   path, _, arg = reference.partition(":")
   if not pathlib.Path(path).is_file():
     raise ConfigError(f"There is no config file {path!r}.")
-  spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  name = pathlib.Path(path).stem
+  loader = importlib.machinery.SourceFileLoader(name, path)
+  try:
+    loader.get_code(name)
+  except (SyntaxError, ValueError) as error:
+    raise ConfigError(f"{path} is no Python file: {error}.") from None
+  module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+  loader.exec_module(module)
+  if not hasattr(module, "get_config"):
+    raise ConfigError(f"{path} has no function get_config, so it is no config file.")
   return resolve(module.get_config(arg or None))
 
 
@@ -216,7 +236,7 @@ def parse_arg(arg: str | None, **switches: Any) -> types.SimpleNamespace:
 
 def _typed_config(raw: Mapping[str, Any]) -> Config:
   known = {f.name for f in dataclasses.fields(Config)}
-  for key in raw:
+  for key in _mapping(raw, "A config"):
     if key not in known:
       raise ConfigError(registry.unknown("config key", key, known))
   for key in ("name", "data", "view", "model", "evaluate"):
@@ -230,9 +250,12 @@ def _typed_config(raw: Mapping[str, Any]) -> Config:
   parts["data"] = data_config(raw["data"])
   parts["evaluate"] = {
     name: typed(registry.resolve("evaluator", name).Config, value, f"config.evaluate.{name}")
-    for name, value in raw["evaluate"].items()
+    for name, value in _mapping(raw["evaluate"], "config.evaluate").items()
   }
-  return typed(Config, parts, "config", shallow=True)
+  if not parts["evaluate"]:
+    known = registry.MODULES["evaluator"]
+    raise ConfigError(f"config.evaluate names no evaluator; known: {', '.join(sorted(known))}.")
+  return typed(Config, parts, "config")
 
 
 def data_config(value: Any) -> Any:
@@ -241,9 +264,7 @@ def data_config(value: Any) -> Any:
   So that `--config.data.name=...` can name another kind of source, keys that only other sources know
   are let go where they still hold that source's default. Touches no data.
   """
-  value = _plain(value)
-  if "name" not in value:
-    raise ConfigError("config.data lacks the key 'name': which data set is meant?")
+  value = _named(value, "config.data", "data set")
   sources = registry.MODULES["source"]
   own = registry.resolve("source", value["name"] if value["name"] in sources else "folder").Config
   known = {f.name for f in dataclasses.fields(own)}
@@ -259,10 +280,23 @@ def data_config(value: Any) -> Any:
   return typed(own, kept, "config.data")
 
 
-def _module_config(kind: str, value: Any, where: str) -> Any:
-  value = _plain(value)
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+  """The mapping that a value must be; raises ConfigError otherwise."""
+  if not isinstance(value, Mapping):
+    raise ConfigError(f"{where} holds keys and values, not {value!r}.")
+  return value
+
+
+def _named(value: Any, where: str, kind: str) -> Mapping[str, Any]:
+  """Settings, as plain types, that say by their `name` whose they are."""
+  value = _mapping(_plain(value), where)
   if "name" not in value:
     raise ConfigError(f"{where} lacks the key 'name': which {kind} is meant?")
+  return {**value, "name": _cast(str, value["name"], f"{where}.name")}
+
+
+def _module_config(kind: str, value: Any, where: str) -> Any:
+  value = _named(value, where, kind)
   return typed(registry.resolve(kind, value["name"]).Config, value, where)
 
 
@@ -281,22 +315,23 @@ def explain_flags(argv: list[str], error: Exception) -> str:
       if key not in known:
         return registry.unknown(f"config key in {name!r}:", key, known)
       node = known[key]
-  return str(error).strip() or f"A flag cannot be read: {type(error).__name__}."
+  # What the libraries say may go over several lines.
+  return " ".join(str(error).split()) or f"A flag cannot be read: {type(error).__name__}."
 
 
-def typed(cls: type, mapping: Any, where: str, shallow: bool = False) -> Any:
-  """A frozen dataclass `cls` from a mapping; unknown keys and wrong types raise ConfigError.
+def typed(cls: type, mapping: Any, where: str) -> Any:
+  """A frozen dataclass `cls` from a mapping.
 
-  A field with `metadata={"module": kind}` holds the config of a registered module of that kind.
+  Unknown keys, wrong types and numbers outside of what a field can be (`recjax.ranges`) raise
+  ConfigError. A field with `metadata={"module": kind}` holds the config of a registered module of
+  that kind.
   """
   if isinstance(mapping, cls):
     return mapping
   if dataclasses.is_dataclass(mapping):
     mapping = _plain(mapping)
-  if not isinstance(mapping, Mapping):
-    raise ConfigError(f"{where} holds keys and values, not {mapping!r}.")
-  hints = typing.get_type_hints(cls)
-  for key in mapping:
+  hints = typing.get_type_hints(cls, include_extras=True)
+  for key in _mapping(mapping, where):
     if key not in hints:
       raise ConfigError(registry.unknown(f"key of {where}", key, hints))
   modules = {f.name: f.metadata["module"] for f in dataclasses.fields(cls) if "module" in f.metadata}
@@ -304,8 +339,6 @@ def typed(cls: type, mapping: Any, where: str, shallow: bool = False) -> Any:
   for key, value in mapping.items():
     if key in modules:
       values[key] = _module_config(modules[key], value, f"{where}.{key}")
-    elif shallow and key not in ("name", "seed", "seeds", "allow_config_change"):
-      values[key] = value
     else:
       values[key] = _cast(hints[key], value, f"{where}.{key}")
   missing = [
@@ -322,27 +355,42 @@ def _cast(hint: Any, value: Any, where: str) -> Any:
   """`value` as the annotated type; text is parsed, an int may stand for a float, nothing else."""
   if dataclasses.is_dataclass(hint):
     return typed(hint, value, where)
-  origin = typing.get_origin(hint)
+  origin, inner = typing.get_origin(hint), typing.get_args(hint)
+  if origin is typing.Annotated:
+    return _cast_number(*inner, value, where)
+  if hint in ranges.ANY:
+    return _cast_number(hint, ranges.ANY[hint], value, where)
   if origin is tuple:
-    inner = typing.get_args(hint)
     if not isinstance(value, (tuple, list)):
       raise ConfigError(f"{where} is a tuple, not {value!r}.")
-    variadic = len(inner) == 2 and inner[1] is Ellipsis
+    variadic = inner[1:] == (Ellipsis,)
+    if not variadic and len(value) != len(inner):
+      raise ConfigError(f"{where} is a tuple of {len(inner)} values, not {value!r}.")
     return tuple(
       _cast(inner[0] if variadic else inner[i], v, f"{where}[{i}]") for i, v in enumerate(value)
     )
-  if origin is not None or hint is Any:
+  if origin is collections.abc.Mapping:
+    return {
+      _cast(inner[0], k, f"a key of {where}"): _cast(inner[1], v, f"{where}[{k!r}]")
+      for k, v in _mapping(value, where).items()
+    }
+  if hint is Any or isinstance(value, hint):
     return value
-  if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
-    return value
-  if hint is float and isinstance(value, int) and not isinstance(value, bool):
-    return float(value)
-  if isinstance(value, str) and hint in (int, float):
-    try:
-      return hint(value)
-    except ValueError:
-      pass
   raise ConfigError(f"{where} is of type {hint.__name__}, not {value!r}.")
+
+
+def _cast_number(hint: type, range_: ranges.Range, value: Any, where: str) -> int | float:
+  """`value` as an int or float within a range."""
+  number = value
+  if isinstance(value, str):
+    with contextlib.suppress(ValueError):
+      number = hint(value)
+  whole = isinstance(number, int) and not isinstance(number, bool)
+  if not whole and not (hint is float and isinstance(number, float)):
+    raise ConfigError(f"{where} is of type {hint.__name__}, not {value!r}.")
+  if not range_.holds(number):
+    raise ConfigError(f"{where} is {range_}, not {value!r}.")
+  return hint(number)
 
 
 def _plain(value: Any) -> Any:

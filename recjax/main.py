@@ -81,7 +81,9 @@ def parse(argv: list[str]) -> list[str]:
     if _CONFIG.value is not None:
       _CONFIG.value.keys()  # a config that failed to load says so only when it is used
     return rest
-  except (RecjaxError, flags.Error, LookupError, AttributeError, OSError, TypeError) as error:
+  except (
+    ValueError, flags.Error, LookupError, AttributeError, OSError, TypeError, SyntaxError
+  ) as error:
     sys.exit(f"recjax: {explain_flags(argv, error)}")
 
 

@@ -7,6 +7,8 @@ from types import ModuleType
 
 from recjax.errors import ConfigError
 
+_LONGEST = 200  # letters of a name that are shown
+
 MODULES = {
   "program": {
     "train": "recjax.programs.train",
@@ -59,10 +61,16 @@ MODULES = {
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
   """The sentence for a name nobody knows: the known ones, nearest first."""
-  known = sorted(known)
+  name, known = str(name), sorted(map(shown, known))
   nearest = difflib.get_close_matches(name, known, n=max(len(known), 1), cutoff=0.0)
   hint = f" Did you mean {nearest[0]!r}?" if difflib.get_close_matches(name, known, n=1) else ""
   return f"Unknown {kind} {name!r}.{hint} Known: {', '.join(nearest) or 'none'}."
+
+
+def shown(name: str) -> str:
+  """A name as a sentence can hold it."""
+  short = name if len(name) < _LONGEST else f"{name[:_LONGEST]}..."
+  return short if short.isprintable() else repr(short)
 
 
 def resolve(kind: str, name: str) -> ModuleType:

@@ -23,6 +23,17 @@ LATEST_TIME = 10**11
 LARGEST_NUMBER = 10**8
 
 
+def load_array(path: Path, mmap_mode: str | None = None) -> np.ndarray:
+  """An array of a preparation or of a prepared log; DataError where it is missing or damaged."""
+  try:
+    return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+  except (OSError, ValueError, EOFError) as error:
+    raise DataError(
+      f"{path} of a prepared log is missing or damaged ({error}): remove {path.parent} and prepare "
+      "again."
+    ) from None
+
+
 class Codes:
   """Numbers str values from 1, in sorted order once all are known; "" is 0.
 
@@ -165,11 +176,11 @@ def place(before: Path, seen: Mapping[str, Any], rows: int, folder: Path) -> dic
   source = Columns(before, seen["dtypes"])
   target = Columns(folder, {name: t for name, t in seen["dtypes"].items() if name != "user"})
   finals = {
-    name: np.load(before / f"{name}_codes.npy")
+    name: load_array(before / f"{name}_codes.npy")
     for name in seen["dtypes"]
     if (before / f"{name}_codes.npy").exists()
   }
-  indptr = np.concatenate([[0], np.cumsum(np.load(before / "counts.npy"))])
+  indptr = np.concatenate([[0], np.cumsum(load_array(before / "counts.npy"))])
   target.create(seen["events"])
   free = indptr[:-1].copy()
   for start in range(0, seen["events"], rows):
@@ -198,7 +209,7 @@ def order(
   user's. Writes `indptr.npy` and the columns.
   """
   columns = Columns(folder, {name: t for name, t in seen["dtypes"].items() if name != "user"})
-  indptr = np.load(before / "indptr.npy")
+  indptr = load_array(before / "indptr.npy")
   source = Columns(before, columns.dtypes)
   counts, repeated = np.diff(indptr), 0
   for start, stop in blocks(indptr, rows):
@@ -276,7 +287,7 @@ def _encode(codes: Codes, values: np.ndarray) -> np.ndarray:
 
 
 def _check_times(when: np.ndarray, events: int, source: Source) -> None:
-  row = int(np.argmax(np.abs(when)))
+  row = int(max(np.argmin(when), np.argmax(when), key=lambda at: abs(int(when[at]))))
   if abs(int(when[row])) > LATEST_TIME:
     raise DataError(
       f"{source.place}: the time in row {events + row + 1} is {when[row]}, which is not in seconds "
@@ -316,5 +327,5 @@ def _finish_ids(
     np.save(folder / f"{kind}_raw.npy", raw)
     np.save(folder / f"{kind}_codes.npy", final)
   ordered = np.zeros(len(ids["user"]), np.int64)
-  ordered[np.load(folder / "user_codes.npy")[: len(counts)]] = counts
+  ordered[load_array(folder / "user_codes.npy")[: len(counts)]] = counts
   return ordered, len(ids["item"]) - 1

@@ -32,6 +32,7 @@ from recjax.errors import DataError
 VERSION = 1
 # Rows that are in memory at once.
 ROWS = 1 << 20
+_LONGEST = 60  # letters of a name in a file name
 
 
 def prepare(
@@ -50,10 +51,14 @@ def prepare(
   """
   options = (core, duplicates, *((most_popular,) if most_popular else ()))
   digest = fingerprint(source.fingerprint, *options, VERSION)[:16]
-  target = cache / "prepared" / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', source.name)}-{digest}"
+  name = re.sub(r"[^A-Za-z0-9_.-]", "_", source.name)[:_LONGEST]
+  target = cache / "prepared" / f"{name}-{digest}"
   if (target / "meta.json").exists():
     return target
-  target.parent.mkdir(parents=True, exist_ok=True)
+  try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise DataError(f"The cache folder {cache} cannot be made: {error.strerror}.") from None
   with (target.parent / f".{target.name}.lock").open("w") as lock:
     _wait(lock, source.name)
     if (target / "meta.json").exists():
@@ -163,7 +168,7 @@ def _finish(
   columns = preparation.Columns(
     work / "sorted", {name: t for name, t in seen["dtypes"].items() if name != "user"}
   )
-  indptr = np.load(work / "sorted" / "indptr.npy")
+  indptr = preparation.load_array(work / "sorted" / "indptr.npy")
   tables = {"user": source.users(), "item": source.items()}
   ids = {kind: _table_ids(source, work, kind, table) for kind, table in tables.items()}
   sizes = {
@@ -301,7 +306,7 @@ def _table_ids(source: Source, work: Path, kind: str, table: Any) -> np.ndarray:
         f"{kind}s numbered from 1: set config.data.ids = 'raw'."
       )
     return ids
-  raw = np.load(work / "stream" / f"{kind}_raw.npy")
+  raw = preparation.load_array(work / "stream" / f"{kind}_raw.npy")
   number = {name: at for at, name in enumerate(raw.tolist())}
   return np.array([number[name] for name in ids.tolist()], np.int64)
 
@@ -310,7 +315,7 @@ def _raw(work: Path, kind: str, size: int) -> np.ndarray:
   """Raw ids by final id as str [size]; the number itself where the source numbers its ids."""
   file = work / "stream" / f"{kind}_raw.npy"
   if file.exists():
-    return np.load(file)
+    return preparation.load_array(file)
   raw = np.arange(size).astype(f"U{len(str(size))}")
   raw[0] = ""
   return raw
@@ -330,7 +335,7 @@ def _write_arrays(arrays: Mapping[str, np.ndarray], kind: str, folder: Path) -> 
 
 def _file_name(kind: str, name: str, number: int) -> str:
   """A file name that any column name can have; the number tells similar names apart."""
-  return f"{kind}.{number}.{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.npy"
+  return f"{kind}.{number}.{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:_LONGEST]}.npy"
 
 
 class _Arrays(Mapping):
@@ -353,10 +358,10 @@ class _Arrays(Mapping):
 
 
 def _load(path: Path) -> np.ndarray:
+  if path.suffix == ".npy":
+    return preparation.load_array(path, mmap_mode="r")
   try:
-    if path.suffix == ".parquet":
-      return np.array(pq.read_table(path)["text"].to_pylist(), np.dtypes.StringDType())
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    return np.array(pq.read_table(path)["text"].to_pylist(), np.dtypes.StringDType())
   except (OSError, ValueError) as error:
     raise DataError(
       f"{path} of a prepared log is missing or damaged ({error}): remove {path.parent} and prepare "

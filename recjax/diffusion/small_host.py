@@ -21,6 +21,7 @@ from recjax.diffusion.host import Added, Host, Text
 from recjax.diffusion.schedules import SCHEDULES
 from recjax.errors import ConfigError
 from recjax.nn.decoupled_attention import attend, decoupled_attention
+from recjax.ranges import Positive
 from recjax.registry import unknown
 
 _FREQUENCIES = 16
@@ -31,12 +32,12 @@ class Config:
   """Sizes of the network."""
 
   name: str = "small"
-  width: int = 64
-  blocks: int = 3
-  heads: int = 4  # must divide width
-  expansion: int = 4  # hidden width of the MLP in multiples of width
-  patch: int = 1  # side of a patch; must divide height and width of a sample
-  text_tokens: int = 2  # tokens that the prompt's features become
+  width: Positive = 64
+  blocks: Positive = 3
+  heads: Positive = 4  # must divide width
+  expansion: Positive = 4  # hidden width of the MLP in multiples of width
+  patch: Positive = 1  # side of a patch; must divide height and width of a sample
+  text_tokens: Positive = 2  # tokens that the prompt's features become
   schedule: str = "linear"  # linear | scaled_linear | exponential | cosine
 
 

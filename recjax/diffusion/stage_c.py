@@ -41,6 +41,7 @@ from recjax.diffusion.schedules import Cosine
 from recjax.diffusion.stage_c_blocks import Block, norm, scaled_xavier
 from recjax.errors import ConfigError
 from recjax.nn.decoupled_attention import Extra, branches
+from recjax.ranges import Positive
 
 CONDITIONS = ("time", "sca", "crp")
 TOKENS = 4  # of pooled text, and of an image
@@ -50,16 +51,16 @@ TOKENS = 4  # of pooled text, and of an image
 class Config:
   """Sizes; the defaults are those of the larger of the two published networks, 3.6B parameters."""
 
-  width: int = 2048
-  condition_width: int = 2048  # of the condition's tokens
-  heads: int = 32  # of every attention; they divide the width
-  down: tuple[int, int] = (8, 24)  # blocks of each level on the way down
-  up: tuple[int, int] = (24, 8)  # and up, in the order they are run
-  text_width: int = 1280  # of text states and pooled text
-  image_width: int = 768  # of an image's embedding
-  time_width: int = 64  # of the embedding of time
-  side: int = 24  # of a latent
-  channels: int = 16
+  width: Positive = 2048
+  condition_width: Positive = 2048  # of the condition's tokens
+  heads: Positive = 32  # of every attention; they divide the width
+  down: tuple[Positive, Positive] = (8, 24)  # blocks of each level on the way down
+  up: tuple[Positive, Positive] = (24, 8)  # and up, in the order they are run
+  text_width: Positive = 1280  # of text states and pooled text
+  image_width: Positive = 768  # of an image's embedding
+  time_width: Positive = 64  # of the embedding of time
+  side: Positive = 24  # of a latent
+  channels: Positive = 16
   dtype: str = "float32"  # of the computation; parameters keep theirs
   remat: bool = False  # recompute each block when differentiating instead of keeping what is inside it
 

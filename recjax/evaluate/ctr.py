@@ -21,6 +21,7 @@ from recjax.evaluate.evaluation import (
   require_cases,
   run_batches,
 )
+from recjax.ranges import Positive
 from recjax.registry import unknown
 
 
@@ -30,8 +31,8 @@ class Config:
 
   ties: str = "half"  # what a tie inside a group is worth; "wrong" matches the official DIN code
   negative_keep_rate: float = 1.0  # share of negatives that training kept; corrects probabilities
-  bins: int = 10  # of the calibration error
-  batch_size: int = 4096  # rows scored at once
+  bins: Positive = 10  # of the calibration error
+  batch_size: Positive = 4096  # rows scored at once
 
   def __post_init__(self):
     if self.ties not in click.TIES:

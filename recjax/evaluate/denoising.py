@@ -20,15 +20,16 @@ from recjax.evaluate.evaluation import (
   require_cases,
   run_batches,
 )
+from recjax.ranges import Count, Positive
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
   """Settings of the evaluation."""
 
-  repeats: int = 4  # noises and times drawn for each sample
-  batch_size: int = 1024
-  seed: int = 0
+  repeats: Positive = 4  # noises and times drawn for each sample
+  batch_size: Positive = 1024
+  seed: Count = 0
 
   def __post_init__(self):
     if self.repeats < 1 or self.batch_size < 1:

@@ -22,6 +22,7 @@ from recjax.evaluate.evaluation import (
   run_batches,
 )
 from recjax.evaluate.topk import top_items
+from recjax.ranges import Count, Positive
 from recjax.registry import unknown
 
 
@@ -29,7 +30,7 @@ from recjax.registry import unknown
 class Config:
   """Settings of the full ranking."""
 
-  cutoffs: tuple[int, ...] = (1, 5, 10, 20)  # list lengths k of hr@k, ndcg@k, ...
+  cutoffs: tuple[Positive, ...] = (1, 5, 10, 20)  # list lengths k of hr@k, ndcg@k, ...
   # Ideal list of ndcg with several targets, or "retrieved" (NGCF's code), or "both": the second is
   # then called ndcg_retrieved@k.
   ideal: str = "relevant"
@@ -37,10 +38,10 @@ class Config:
   beyond_accuracy: bool = True  # also coverage, Gini, popularity, novelty, diversity of the lists
   # Also metrics of cases by how often the target followed the last item in training: least counts,
   # ascending from 0; (0, 1, 2, 5) for 0, 1, 2-4 and 5+.
-  by_transitions: tuple[int, ...] = ()
+  by_transitions: tuple[Count, ...] = ()
   by_column: str = ""  # also metrics of cases by the value of this event column at their first target
-  batch_size: int = 256  # users scored at once
-  block_size: int = 16384  # items scored at once; memory is batch_size x block_size scores
+  batch_size: Positive = 256  # users scored at once
+  block_size: Positive = 16384  # items scored at once; memory is batch_size x block_size scores
 
   def __post_init__(self):
     if not self.cutoffs or min(self.cutoffs) < 1:

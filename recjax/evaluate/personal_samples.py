@@ -27,6 +27,7 @@ from recjax.evaluate.evaluation import (
   run_batches,
 )
 from recjax.evaluate.pictures import grid
+from recjax.ranges import Count, Positive, Share, Weight
 
 _SHOWN = 12  # samples of a user in a picture
 
@@ -35,15 +36,15 @@ _SHOWN = 12  # samples of a user in a picture
 class Config:
   """Settings of the evaluation."""
 
-  steps: int = 25  # of the sampler
+  steps: Positive = 25  # of the sampler
   text_scale: float = 1.0  # guidance to the prompt
   user_scale: float = 1.0  # guidance from the prompt to prompt and user
-  limit: float = 0.0  # predicted samples stay within -limit .. limit at every step; 0 = no bounds
-  part: float = 0.5  # of the branch's scale, for the values of `part`
-  mixtures: int = 0  # steps of a walk from each user to the next one; 0 = none, else at least 2
-  pictures: int = 0  # users of each group to show in a grid, for samples that are pictures
-  batch_size: int = 1024  # cases generated at once
-  seed: int = 0  # of the starting noises
+  limit: Weight = 0.0  # predicted samples stay within -limit .. limit at every step; 0 = no bounds
+  part: Share = 0.5  # of the branch's scale, for the values of `part`
+  mixtures: Count = 0  # steps of a walk from each user to the next one; 0 = none, else at least 2
+  pictures: Count = 0  # users of each group to show in a grid, for samples that are pictures
+  batch_size: Positive = 1024  # cases generated at once
+  seed: Count = 0  # of the starting noises
 
   def __post_init__(self):
     if min(self.steps, self.batch_size) < 1 or self.mixtures < 0 or self.mixtures == 1:

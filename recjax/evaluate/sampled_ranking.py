@@ -27,6 +27,7 @@ from recjax.evaluate.evaluation import (
   require_catalogue,
   run_batches,
 )
+from recjax.ranges import Count, Positive
 from recjax.registry import unknown
 
 SAMPLING = ("uniform", "popularity")
@@ -37,11 +38,11 @@ ROUNDS = 64  # of 2 x negatives draws; only a user who has seen nearly everythin
 class Config:
   """Settings of the sampled ranking."""
 
-  negatives: int = 99  # items each target is ranked against
+  negatives: Positive = 99  # items each target is ranked against
   sampling: str = "uniform"  # or "popularity", in proportion to training events
-  seed: int = 0  # of the draw; a user's negatives depend on this and on the user only
-  cutoffs: tuple[int, ...] = (1, 5, 10)  # list lengths k of hr@k, ndcg@k, ...
-  batch_size: int = 256  # users scored at once
+  seed: Count = 0  # of the draw; a user's negatives depend on this and on the user only
+  cutoffs: tuple[Positive, ...] = (1, 5, 10)  # list lengths k of hr@k, ndcg@k, ...
+  batch_size: Positive = 256  # users scored at once
 
   def __post_init__(self):
     if self.negatives < 1 or self.batch_size < 1:

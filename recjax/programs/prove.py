@@ -23,13 +23,14 @@ import ast
 import dataclasses
 import logging
 import pathlib
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from recjax.config import Config, read_config_file, resolve, to_json
-from recjax.errors import ConfigError, RecjaxError
+from recjax.errors import ConfigError, DataError, RecjaxError
 from recjax.evaluate import significance
 from recjax.programs.results import write_result
 from recjax.programs.runs import finished, versions
@@ -126,9 +127,13 @@ class Run:
 
   def cases(self, metric: str) -> tuple[np.ndarray, np.ndarray] | None:
     """(user [n], values [seeds, n]) of the test cases, or None where the metric has none."""
-    with np.load(self._folder / "cases_test.npz") as stored:
-      name = next((n for n in stored if n.partition("/")[2] == metric), None)
-      return None if name is None else (stored[name.partition("/")[0] + "/user"], stored[name])
+    path = self._folder / "cases_test.npz"
+    try:
+      with np.load(path, allow_pickle=False) as stored:
+        name = next((n for n in stored if n.partition("/")[2] == metric), None)
+        return None if name is None else (stored[name.partition("/")[0] + "/user"], stored[name])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+      raise DataError(f"{path} is damaged ({error}): remove the folder and run it again.") from None
 
 
 def override(config: Config, settings: tuple[str, ...]) -> Config:

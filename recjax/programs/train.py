@@ -21,6 +21,7 @@ from recjax.data.splits import with_validation
 from recjax.errors import ConfigError
 from recjax.programs import runs
 from recjax.programs.assemble import Parts, assemble
+from recjax.ranges import LARGEST
 from recjax.registry import unknown
 from recjax.train import hosts
 from recjax.train.checkpoint import Store, abstract_like
@@ -161,7 +162,10 @@ def total_steps(config: Config, row_count: int) -> int:
     raise ConfigError("Set exactly one of train.steps and train.epochs above 0.")
   if config.train.steps:
     return config.train.steps
-  return max(1, round(config.train.epochs * row_count / config.train.batch_size))
+  steps = max(1, round(config.train.epochs * row_count / config.train.batch_size))
+  if steps > LARGEST:
+    raise ConfigError(f"train.epochs={config.train.epochs} are {steps} steps, above 2**31.")
+  return steps
 
 
 def next_boundary(config: Config, step: int, steps: int) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from recjax.data.preference_table import PreferenceTable
 from recjax.data.sources.base import Common
 from recjax.errors import ConfigError
+from recjax.ranges import Count, Positive, Weight
 
 TASTES = 4  # dimensions that users differ in
 
@@ -17,17 +18,17 @@ TASTES = 4  # dimensions that users differ in
 class People(Common):
   """Keys of every source that plants users."""
 
-  seed: int = 0
-  train_users: int = 200
-  validation_users: int = 20
-  unseen_users: int = 50  # of the test, beside those trained on
-  pairs: int = 160  # comparisons of each user
-  chunk: int = 4  # comparisons that tell who a user is
-  token_width: int = 32
-  temperature: float = 0.3  # of the choice between two samples; 0 = always the better one
+  seed: Count = 0
+  train_users: Positive = 200
+  validation_users: Positive = 20
+  unseen_users: Positive = 50  # of the test, beside those trained on
+  pairs: Positive = 160  # comparisons of each user
+  chunk: Positive = 4  # comparisons that tell who a user is
+  token_width: Positive = 32
+  temperature: Weight = 0.3  # of the choice between two samples; 0 = always the better one
   # Above 0: this many users with orthonormal tastes instead, who judge the same pairs and never err.
-  rewards: int = 0
-  only_reward: int = 0  # train on this user's pairs only; 0 = all
+  rewards: Count = 0
+  only_reward: Count = 0  # train on this user's pairs only; 0 = all
 
 
 class World(NamedTuple):

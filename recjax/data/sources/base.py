@@ -18,11 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recjax.errors import ConfigError, DataError
-from recjax.registry import unknown
+from recjax.ranges import Count
+from recjax.registry import shown, unknown
 
 LARGEST_ID = 2**31 - 2
 # A fixed-width str array takes 4 bytes for every character of its longest value, in every row.
 LARGEST_TEXT = 16 << 20
+UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 DUPLICATES = ("drop", "keep", "error")
 
 
@@ -40,10 +42,10 @@ class Common:
   # Of a folder, read <file_prefix>interactions.parquet and so on, for example "core5_".
   file_prefix: str = ""
   # Drop users and items with fewer events until none is left, then renumber. 0: keep all ids.
-  core: int = 0
+  core: Count = 0
   # Keep just this many items, those with the most events (of equal ones the lower id); `core` then
   # drops users alone. 0: all that `core` leaves.
-  most_popular: int = 0
+  most_popular: Count = 0
   # Rows that repeat user, item and time (or order; user and item where the source has neither):
   # "drop" keeps the first and counts the rest, "keep" keeps all, "error" stops.
   duplicates: str = "drop"
@@ -51,12 +53,6 @@ class Common:
   def __post_init__(self):
     if self.duplicates not in DUPLICATES:
       raise ConfigError(unknown("value of config.data.duplicates", self.duplicates, DUPLICATES))
-    if self.core < 0:
-      raise ConfigError(f"config.data.core is {self.core}, but it counts events: 0 or more.")
-    if self.most_popular < 0:
-      raise ConfigError(
-        f"config.data.most_popular is {self.most_popular}, but it counts items: 0 or more."
-      )
 
 
 class Chunk(NamedTuple):
@@ -147,12 +143,22 @@ def checked_ids(values: pa.Array, numbered: bool, place: str, column: str, row: 
   `row` is the number of the first value, for messages. Raises DataError for null, empty, zero,
   negative and non-integer ids.
   """
+  if pa.types.is_dictionary(values.type):
+    values = values.dictionary_decode()
   _refuse_nulls(values, "an id", place, column, row)
   if not numbered:
     if pa.types.is_floating(values.type):
       values = _whole(values, "an id", place, column, row)
-    values = values.cast(pa.string())
+    try:
+      values = values.cast(pa.string())
+    except pa.ArrowException:
+      raise DataError(
+        f"{place}: column {column!r} from row {row} on holds {values.type}, but ids are text or "
+        "whole numbers."
+      ) from None
     _refuse(pc.equal(pc.utf8_trim_whitespace(values), ""), "an empty id", place, column, row)
+    # NumPy drops these at the end of text, so that two ids would become one.
+    _refuse(pc.match_substring(values, "\0"), "an id with a NUL character", place, column, row)
     return to_str(values)
   if pa.types.is_floating(values.type):
     values = _whole(values, "an id", place, column, row)
@@ -173,11 +179,12 @@ def checked_when(values: pa.Array, place: str, column: str, row: int) -> np.ndar
 
   Raises DataError for nulls, NaN, fractions and anything that is not a number.
   """
+  if pa.types.is_dictionary(values.type):
+    values = values.dictionary_decode()
   _refuse_nulls(values, "a time", place, column, row)
   if pa.types.is_timestamp(values.type):
-    values = pc.floor(
-      pc.divide(values.cast(pa.timestamp("us")).cast(pa.int64()).cast(pa.float64()), 1e6)
-    )
+    whole = values.cast(pa.int64()).to_numpy(zero_copy_only=False)
+    return whole // UNITS[values.type.unit]
   if pa.types.is_floating(values.type):
     values = _whole(values, "a time", place, column, row)
   if not pa.types.is_integer(values.type):
@@ -209,6 +216,11 @@ def checked_column(values: pa.Array, place: str, column: str, row: int) -> np.nd
   return values.to_numpy(zero_copy_only=False)
 
 
+def first_line(error: Exception) -> str:
+  """What an error says, as a part of a sentence."""
+  return shown((str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
+
+
 def is_text(kind: pa.DataType) -> bool:
   """True for the Arrow string types."""
   return pa.types.is_string(kind) or pa.types.is_large_string(kind)
@@ -230,6 +242,7 @@ def to_str(values: pa.Array, largest: int = LARGEST_TEXT) -> np.ndarray:
 
 
 def _whole(values: pa.Array, what: str, place: str, column: str, row: int) -> pa.Array:
+  values = values.cast(pa.float32()) if pa.types.is_float16(values.type) else values
   bad = pc.invert(pc.is_finite(values))
   _refuse_values(values, bad, f"{what} must be a finite number", place, column, row)
   bad = pc.or_(

@@ -4,8 +4,11 @@ Ids may be any text; they are numbered in sorted order (numerically where all ar
 kept as `raw`. Blank lines are skipped; row numbers in messages count the other data rows from 1.
 """
 
+import csv
 import dataclasses
 import functools
+import gzip
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from recjax.data.sources.base import (
+  UNITS,
   Chunk,
   Common,
   Source,
@@ -22,12 +26,13 @@ from recjax.data.sources.base import (
   checked_when,
   data_root,
   fingerprint,
+  first_line,
 )
 from recjax.errors import ConfigError, DataError
 from recjax.registry import unknown
 
-UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 BLOCK_BYTES = 8 << 20
+_WIDTH = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +76,12 @@ def open_source(config: Config) -> Source:
   twice = next((name for name in names if names.count(name) > 1), None)
   if twice:
     raise ConfigError(f"config.data names the column {twice!r} twice.")
-  with _open(file, config, []) as reader:
+  with _open(file, config) as reader:
     for name in names:
       if name not in reader.schema.names:
         raise DataError(f"{file}: " + unknown("column", name, reader.schema.names))
+      if reader.schema.names.count(name) > 1:
+        raise DataError(f"{file} has several columns called {name!r}.")
   options = dataclasses.asdict(config)
   unrelated = (*(field.name for field in dataclasses.fields(Common)), "path")
   return Source(
@@ -89,16 +96,8 @@ def open_source(config: Config) -> Source:
   )
 
 
-def _open(file: Path, config: Config, bad_rows: list[str]) -> pa.csv.CSVStreamingReader:
-  """A reader of blocks with all columns as text; what a row of wrong width has is appended."""
-
-  def stop(row) -> str:
-    # Arrow counts a header line as a row.
-    number = row.number if config.header else row.number - 1
-    bad_rows.append(
-      f"row {number} has {row.actual_columns} columns, expected {row.expected_columns}"
-    )
-    return "error"
+def _open(file: Path, config: Config) -> pa.csv.CSVStreamingReader:
+  """A reader of blocks with all columns as text."""
 
   def reader(types: dict | None):
     return pa.csv.open_csv(
@@ -106,9 +105,7 @@ def _open(file: Path, config: Config, bad_rows: list[str]) -> pa.csv.CSVStreamin
       pa.csv.ReadOptions(
         use_threads=False, block_size=BLOCK_BYTES, column_names=list(config.header) or None
       ),
-      pa.csv.ParseOptions(
-        delimiter=config.separator, newlines_in_values=True, invalid_row_handler=stop
-      ),
+      pa.csv.ParseOptions(delimiter=config.separator, newlines_in_values=True),
       pa.csv.ConvertOptions(column_types=types, strings_can_be_null=False),
     )
 
@@ -116,20 +113,23 @@ def _open(file: Path, config: Config, bad_rows: list[str]) -> pa.csv.CSVStreamin
     with reader(None) as first:
       names = first.schema.names
     return reader(dict.fromkeys(names, pa.string()))
+  except UnicodeDecodeError:
+    raise DataError(f"{file} is no UTF-8 text: its first line has other bytes.") from None
   except (pa.ArrowInvalid, OSError) as error:
-    raise _unreadable(file, error, 1, bad_rows) from None
+    raise _unreadable(file, config, error, 1) from None
 
 
 def _chunks(file: Path, config: Config) -> Iterator[Chunk]:
-  place, row, bad_rows = str(file), 1, []
-  with _open(file, config, bad_rows) as reader:
+  place, row, lines = str(file), 1, False
+  with _open(file, config) as reader:
     while True:
       try:
         batch = reader.read_next_batch()
       except StopIteration:
-        return
+        break
       except (pa.ArrowInvalid, OSError) as error:
-        raise _unreadable(file, error, row, bad_rows) from None
+        raise _unreadable(file, config, error, row) from None
+      lines = lines or any(_has_line(column) for column in batch.columns)
       when = None
       if config.time or config.order:
         column = config.time or config.order
@@ -149,6 +149,31 @@ def _chunks(file: Path, config: Config) -> Iterator[Chunk]:
         columns,
       )
       row += len(batch)
+  if lines:
+    _check_quotes(file, config)
+
+
+def _has_line(text: pa.Array) -> bool:
+  """Whether a value of a column goes over several lines."""
+  return pc.any(pc.match_substring_regex(text, "[\r\n]")).as_py() or False
+
+
+def _check_quotes(file: Path, config: Config) -> None:
+  """Refuses quotes that Arrow forgives: one that is not closed hides all lines up to the next.
+
+  Only a value with a line end can hide rows, so few files need this second look.
+  """
+  opened = gzip.open if file.suffix == ".gz" else open
+  with opened(file, "rt", encoding="utf-8-sig", newline="") as stream:
+    reader = csv.reader(stream, strict=True, delimiter=config.separator)
+    line = 1
+    try:
+      for _ in reader:
+        line = reader.line_num + 1
+    except csv.Error as error:
+      raise DataError(
+        f"{file}: the quotes in the row that begins in line {line} do not go together: {error}."
+      ) from None
 
 
 def _numbers(text: pa.Array, place: str, column: str, row: int) -> pa.Array:
@@ -169,10 +194,12 @@ def _numbers(text: pa.Array, place: str, column: str, row: int) -> pa.Array:
   raise AssertionError("a column that cannot be cast has a cell that cannot")
 
 
-def _unreadable(file: Path, error: Exception, row: int, bad_rows: list[str]) -> DataError:
-  if bad_rows:
-    return DataError(f"{file}: {bad_rows[0]}.")
+def _unreadable(file: Path, config: Config, error: Exception, row: int) -> DataError:
   if "Empty CSV file" in str(error):
     return DataError(f"{file} is empty.")
-  reason = str(error).splitlines()[0].rstrip(".")
-  return DataError(f"{file} cannot be read from row {row} on: {reason}.")
+  if found := _WIDTH.search(str(error)):
+    number, expected, actual = map(int, found.groups())
+    # Arrow counts a header line as a row.
+    number -= not config.header
+    return DataError(f"{file}: row {number} has {actual} columns, expected {expected}.")
+  return DataError(f"{file} cannot be read from row {row} on: {first_line(error)}.")

@@ -5,6 +5,7 @@ items.parquet, row i about picture i. The prompt is the category; pairs are of o
 """
 
 import dataclasses
+import zipfile
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ from recjax.data.sources import _pictures
 from recjax.data.sources._preferences import People, World, compare, pairs_within, plant_users
 from recjax.data.sources.base import data_root
 from recjax.errors import ConfigError, DataError
+from recjax.ranges import Positive
 from recjax.registry import unknown
 
 _FULL = 32
@@ -23,7 +25,7 @@ _FULL = 32
 class Config(People):
   """Keys of `config.data` for emoji."""
 
-  size: int = 16  # height and width: 8, 16 or 32
+  size: Positive = 16  # height and width: 8, 16 or 32
   column: str = "category"  # category | subcategory: what the prompt says
   only: tuple[str, ...] = ()  # keep pictures of these alone, as the column names them; none = all
 
@@ -44,8 +46,11 @@ def read(config: Config) -> World:
   for name in ("images32.npz", "items.parquet"):
     if not (folder / name).is_file():
       raise DataError(f"There is no {folder / name}.")
-  with np.load(folder / "images32.npz") as stored:
-    image = stored["images"].astype(np.float32) / 255
+  try:
+    with np.load(folder / "images32.npz", allow_pickle=False) as stored:
+      image = stored["images"].astype(np.float32) / 255
+  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    raise DataError(f"{folder / 'images32.npz'} does not give images: {error}.") from None
   items = pq.read_table(folder / "items.parquet", columns=["item_id", config.column])
   kind = np.asarray(items[config.column].to_pylist())
   for name in config.only:

@@ -26,12 +26,14 @@ from recjax.data.sources.base import (
   checked_when,
   data_root,
   fingerprint,
+  first_line,
 )
 from recjax.errors import ConfigError, DataError
-from recjax.registry import unknown
+from recjax.registry import shown, unknown
 
 IDS = ("numbered", "raw")
 BATCH_ROWS = 1 << 18
+UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,16 +98,18 @@ def open_parquet(file: Path, needed: tuple[str, ...]) -> pq.ParquetFile:
   """Opens a Parquet file; raises DataError when it is missing, damaged or lacks a column."""
   try:
     opened = pq.ParquetFile(file)
+    names = opened.schema_arrow.names
   except FileNotFoundError:
     raise DataError(f"{file} does not exist.") from None
-  except (pa.ArrowInvalid, OSError) as error:
-    raise DataError(f"{file} cannot be read as Parquet: {_first_line(error)}.") from None
+  except UNREADABLE as error:
+    raise DataError(f"{file} cannot be read as Parquet: {first_line(error)}.") from None
   for column in needed:
-    if column not in opened.schema_arrow.names:
+    if column not in names:
       raise DataError(
-        f"{file} has no column {column!r}; its columns are "
-        f"{', '.join(opened.schema_arrow.names) or 'none'}."
+        f"{file} has no column {column!r}; its columns are {', '.join(map(shown, names)) or 'none'}."
       )
+  if twice := next((name for name in names if names.count(name) > 1), None):
+    raise DataError(f"{file} has several columns called {twice!r}.")
   return opened
 
 
@@ -126,10 +130,12 @@ def _chunks(file: Path, when: str | None, numbered: bool) -> Iterator[Chunk]:
         },
       )
       row += len(batch)
-  except (pa.ArrowInvalid, OSError) as error:
+  except UNREADABLE as error:
+    raise DataError(f"{file} cannot be read from row {row} on: {first_line(error)}.") from None
+  if row - 1 != opened.metadata.num_rows:
     raise DataError(
-      f"{file} cannot be read from row {row} on: {_first_line(error)}."
-    ) from None
+      f"{file} has {row - 1} rows, but says that it has {opened.metadata.num_rows}: it is damaged."
+    )
 
 
 def _table(file: Path) -> pa.Table | None:
@@ -137,8 +143,8 @@ def _table(file: Path) -> pa.Table | None:
     return None
   try:
     return pq.read_table(file)
-  except (pa.ArrowInvalid, OSError) as error:
-    raise DataError(f"{file} cannot be read: {_first_line(error)}.") from None
+  except UNREADABLE as error:
+    raise DataError(f"{file} cannot be read: {first_line(error)}.") from None
 
 
 def _users(file: Path, histories: Path | None) -> pa.Table | None:
@@ -149,19 +155,16 @@ def _users(file: Path, histories: Path | None) -> pa.Table | None:
   both = set(users.column_names) & set(earlier.column_names) - {"user_id"}
   if both:
     raise DataError(f"{histories} and {file.name} both have a column {min(both)!r}.")
-  if len(pc.unique(earlier["user_id"])) < len(earlier):
+  known, others = (
+    pa.array(checked_ids(table["user_id"].combine_chunks(), True, str(place), "user_id", 1))
+    for table, place in ((users, file), (earlier, histories))
+  )
+  if len(pc.unique(others)) < len(others):
     raise DataError(f"{histories} has a user twice.")
-  ids = users["user_id"].combine_chunks()
-  others = earlier["user_id"].combine_chunks().cast(ids.type)
-  others = others.filter(pc.invert(pc.is_in(others, value_set=ids)))
-  ids = pa.concat_arrays([ids, others])
+  ids = pa.concat_arrays([known, others.filter(pc.invert(pc.is_in(others, value_set=known)))])
   columns = {"user_id": ids}
-  for table in (users, earlier):
-    own = table["user_id"].combine_chunks().cast(ids.type)
+  for table, own in ((users, known), (earlier, others)):
     row = pc.index_in(ids, value_set=own)
     columns |= {n: table[n].take(row) for n in table.column_names if n != "user_id"}
   return pa.table(columns)
 
-
-def _first_line(error: Exception) -> str:
-  return str(error).splitlines()[0].rstrip(".")

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -106,7 +107,7 @@ def fetch(path: Path, ways: Iterable[str] = ("archive", "wheel")) -> None:
     describe, get, read = WAYS[name]
     try:
       content = read(get())
-    except (OSError, subprocess.SubprocessError, DataError) as error:
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
       failures.append(f"{describe}: {(str(error) or repr(error)).splitlines()[-1]}")
       continue
     ordered = check(content.ratings, describe)
@@ -198,9 +199,16 @@ def _members(archive: bytes, place: str, names: dict[str, str]) -> dict[str, byt
       for name in names.values():
         if opened.getinfo(name).file_size > LARGEST_ARCHIVE:
           raise DataError(f"{place}: {name} is larger than any file of MovieLens 100K.")
-      return {key: opened.read(name) for key, name in names.items()}
-  except zipfile.BadZipFile:
+      found = {}
+      for key, name in names.items():
+        with opened.open(name) as member:
+          # What it says of its size may be a lie: never more than this is unpacked.
+          found[key] = member.read(LARGEST_ARCHIVE)
+      return found
+  except (zipfile.BadZipFile, zlib.error, EOFError):
     raise DataError(f"{place} is no zip archive or is cut short.") from None
+  except (NotImplementedError, RuntimeError) as error:
+    raise DataError(f"{place} cannot be unpacked: {error}.") from None
   except KeyError as error:
     raise DataError(f"{place}: {error.args[0]}") from None
 

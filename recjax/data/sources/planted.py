@@ -17,7 +17,7 @@ Sequences, as an event log:
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,7 @@ from recjax.data.click_table import ClickTable
 from recjax.data.sources import planted_functions, planted_kinds
 from recjax.data.sources.base import Chunk, Common, Source, fingerprint
 from recjax.errors import ConfigError
+from recjax.ranges import Count, Positive, Range, Share
 from recjax.registry import unknown
 
 
@@ -36,31 +37,31 @@ class Config(Common):
   # "markov", "two_signals", "interest_functions" (event logs), or "count", "recency", "long", "multi"
   # (click tables).
   generator: str = "markov"
-  seed: int = 0
+  seed: Count = 0
   # Items; categories are dealt out to them in turn (interest_functions: in blocks). 0: 120 for
   # markov, 400 for two_signals, 64 for interest_functions, 2048 for click tables; multi has one item
   # for each combination of categories.
-  num_items: int = 0
+  num_items: Count = 0
   # Categories of the items. 0: 8 for markov and interest_functions, 20 for two_signals, 64 for click
   # tables, 16 of each kind for multi.
-  num_categories: int = 0
+  num_categories: Count = 0
   # Event logs: users; markov and two_signals: events of each, drawn evenly between the two.
-  num_users: int = 300
-  shortest: int = 8
-  longest: int = 30
+  num_users: Positive = 300
+  shortest: Positive = 8
+  longest: Positive = 30
   # Share of history that is noise: steps off the chain (markov, .2), behaviours outside the user's
   # interests (count .2, recency .1, long .3, multi .5, interest_functions .1). -1: the value here.
-  noise: float = -1.0
+  noise: Annotated[float, Range(-1, 1)] = -1.0
   # two_signals: share of steps to the successor.
-  follow: float = 0.35
+  follow: Share = 0.35
   # Click tables: rows of each part, length of history and interests of a user. 0: 20 behaviours
   # and 4 interests, for long 100 and 6; multi has 100 and one interest of each kind. two_signals has
   # 3 interests.
-  num_train: int = 40_000
-  num_validation: int = 10_000
-  num_test: int = 10_000
-  length: int = 0
-  interests: int = 0
+  num_train: Positive = 40_000
+  num_validation: Positive = 10_000
+  num_test: Positive = 10_000
+  length: Count = 0
+  interests: Count = 0
 
 
 class _Setting(NamedTuple):
@@ -207,10 +208,10 @@ def open_source(config: Config) -> Source | ClickTable:
   usual = SEQUENCES[config.generator]
   num_items = config.num_items or usual.num_items
   num_categories = config.num_categories or usual.num_categories
-  if not (num_items >= 2 and 1 <= config.shortest <= config.longest and config.num_users >= 1):
+  if num_items < 2 or config.shortest > config.longest:
     raise ConfigError(
-      f"config.data: {config.generator} needs 2 items, 1 user and 1 <= shortest <= longest, but has "
-      f"{num_items}, {config.num_users}, {config.shortest} and {config.longest}."
+      f"config.data: {config.generator} needs 2 items and shortest <= longest, but has {num_items}, "
+      f"{config.shortest} and {config.longest}."
     )
   sizes = (config.num_users, num_items, config.shortest, config.longest)
   if config.generator == "markov":
@@ -220,10 +221,10 @@ def open_source(config: Config) -> Source | ClickTable:
     made = fingerprint("markov", 1, config.seed, sizes, num_categories, noise)
     chunks = functools.partial(_walks, config.seed, successor, noise, *sizes)
   else:
-    if num_items % num_categories or num_categories < INTERESTS or not 0 <= config.follow <= 1:
+    if num_items % num_categories or num_categories < INTERESTS:
       raise ConfigError(
         f"config.data: two_signals deals {num_items} items evenly to {num_categories} categories of "
-        f"which a user likes {INTERESTS}, and follows a share of steps, not {config.follow}."
+        f"which a user likes {INTERESTS}."
       )
     successor = other_category(config.seed, num_items, num_categories)
     facts = {"successor": successor.tolist(), "follow": config.follow}
@@ -247,10 +248,9 @@ def open_source(config: Config) -> Source | ClickTable:
 def _functions(config: Config) -> Source:
   num_items, topics = config.num_items or 64, config.num_categories or 8
   noise = 0.1 if config.noise < 0 else config.noise
-  if num_items % topics or num_items == topics or config.num_users < 1:
+  if num_items % topics or num_items == topics:
     raise ConfigError(
-      f"config.data: {num_items} items cannot be dealt evenly to {topics} categories of several, "
-      f"or there are no users ({config.num_users})."
+      f"config.data: {num_items} items cannot be dealt evenly to {topics} categories of several."
     )
   made = (config.seed, config.num_users, num_items, topics, noise)
   return Source(

@@ -23,6 +23,7 @@ from recjax.data.sources._preferences import (
   plant_users,
 )
 from recjax.errors import ConfigError
+from recjax.ranges import Positive
 from recjax.registry import unknown
 
 LICENCE = "made up by a program, free of rights"
@@ -35,9 +36,9 @@ class Config(People):
   """Keys of `config.data` for planted tastes."""
 
   generator: str = "latents"  # latents | pictures
-  prompts: int = 8  # of latents; pictures have one for each shape
-  samples: int = 4000  # pictures to compare; latents are made anew for each pair
-  size: int = 16  # of pictures, height and width
+  prompts: Positive = 8  # of latents; pictures have one for each shape
+  samples: Positive = 4000  # pictures to compare; latents are made anew for each pair
+  size: Positive = 16  # of pictures, height and width
 
 
 def open_source(config: Config) -> PreferenceTable:

@@ -15,6 +15,7 @@ from recjax.data.splits import Holdout, Split
 from recjax.data.views.next_item import position_dtype, ragged
 from recjax.data.views.rows import Cases, Rows, View
 from recjax.errors import ConfigError, DataError
+from recjax.ranges import Count, Positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,10 +23,10 @@ class Config:
   """Settings of the view."""
 
   name: str = "ctr"
-  length: int = 50  # newest behaviours before the candidate
-  negatives: int = 4  # per positive, in training
-  candidates: int = 100  # per case when evaluating: one positive, the rest negatives
-  seed: int = 0  # of the negatives; fixed, so that models are compared on the same rows
+  length: Positive = 50  # newest behaviours before the candidate
+  negatives: Positive = 4  # per positive, in training
+  candidates: Positive = 100  # per case when evaluating: one positive, the rest negatives
+  seed: Count = 0  # of the negatives; fixed, so that models are compared on the same rows
 
 
 def build(config: Config, log: EventLog, split: Split) -> View:

@@ -16,6 +16,7 @@ from recjax.data.views.ctr import click_rows, occurrences
 from recjax.data.views.next_item import ragged
 from recjax.data.views.rows import Cases, Rows, View
 from recjax.errors import ConfigError, DataError
+from recjax.ranges import Positive
 from recjax.registry import unknown
 
 
@@ -24,7 +25,7 @@ class Config:
   """Settings of the view."""
 
   name: str = "exposures"
-  length: int = 50  # newest behaviours before the exposure
+  length: Positive = 50  # newest behaviours before the exposure
   label: str = "is_click"  # event column; above 0 is a click
   earlier: str = ""  # user column of earlier items, oldest first, 0 for none
   # User column with the time (Unix seconds) that they reach to: exposures not after it are left out.

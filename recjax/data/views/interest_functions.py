@@ -17,6 +17,7 @@ from recjax.data.splits import Holdout, Split
 from recjax.data.views.next_item import cases_of, item_counts, position_dtype, windows
 from recjax.data.views.rows import Cases, Rows, View
 from recjax.errors import ConfigError, DataError
+from recjax.ranges import Count, Positive, Weight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +25,11 @@ class Config:
   """Settings of the view."""
 
   name: str = "interest_functions"
-  length: int = 20  # events a row; the newest ones when predicting
+  length: Positive = 20  # events a row; the newest ones when predicting
   # Seconds that count as 1. 0: a row's own span, in a case up to the time that is asked for.
-  unit: float = 0.0
+  unit: Weight = 0.0
   # Only events that follow the one before after this many seconds or more are asked for in training.
-  pause: int = 0
+  pause: Count = 0
 
 
 def build(config: Config, log: EventLog, split: Split) -> View:

@@ -16,6 +16,7 @@ from recjax.data.schema import Field, Schema
 from recjax.data.splits import Holdout, Split
 from recjax.data.views.rows import Cases, Rows, View
 from recjax.errors import DataError
+from recjax.ranges import Positive
 from recjax.registry import unknown
 
 
@@ -24,7 +25,7 @@ class Config:
   """Settings of the view."""
 
   name: str = "next_item"
-  length: int = 50  # inputs a row; longer histories give several rows, or are cut when predicting
+  length: Positive = 50  # inputs a row; longer histories give several rows, or are cut when predicting
 
 
 def build(config: Config, log: EventLog, split: Split) -> View:

@@ -15,6 +15,7 @@ from recjax.data.preference_table import PreferenceTable
 from recjax.data.schema import Field, Schema
 from recjax.data.views.rows import Rows, SampleCases, View
 from recjax.errors import ConfigError, DataError
+from recjax.ranges import Positive
 from recjax.registry import unknown
 
 SUPPORTS = ("tokens", "pairs", "none")
@@ -28,9 +29,9 @@ class Config:
   # How a user is told: tokens = those of a chunk, made beforehand; pairs = its comparisons themselves;
   # none = by number alone.
   support: str = "tokens"
-  chunks: int = 4  # chunks that each comparison is shown with, one at a time
-  validation_samples: int = 8  # generated for each user
-  test_samples: int = 40
+  chunks: Positive = 4  # chunks that each comparison is shown with, one at a time
+  validation_samples: Positive = 8  # generated for each user
+  test_samples: Positive = 40
 
   def __post_init__(self):
     if self.support not in SUPPORTS:

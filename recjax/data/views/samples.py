@@ -8,6 +8,7 @@ from recjax.data.preference_table import PreferenceTable
 from recjax.data.schema import Field, Schema
 from recjax.data.views.rows import Cases, Rows, View
 from recjax.errors import ConfigError, DataError
+from recjax.ranges import Count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Config:
   name: str = "samples"
   held_out: float = 0.05  # share of samples for validation, and as much again for the test
   mirror: bool = False  # show every training sample also mirrored from left to right
-  seed: int = 0  # of the choice of held-out samples
+  seed: Count = 0  # of the choice of held-out samples
 
   def __post_init__(self):
     if not 0 < self.held_out < 0.5:

@@ -45,6 +45,7 @@ from recjax.models.alignment import _host
 from recjax.models.alignment._users import PairEncoder, UserBranch, drop_tokens, with_null
 from recjax.models.learner import Batch, Learner, Objective
 from recjax.nn.decoupled_attention import Extra
+from recjax.ranges import Above0, Count, Positive, Rate, Share
 from recjax.registry import unknown
 
 ENCODERS = {  # what each reads of a batch
@@ -67,20 +68,20 @@ class Config:
   host: Any = dataclasses.field(default=small_host.Config(), metadata={"module": "host"})
   # tokens (of the batch) | pairs (a learned encoder of past pairs) | one_hot (of user_id) | constant.
   encoder: str = "tokens"
-  user_width: int = 32  # of tokens that are learned (pairs, constant)
-  encoder_hidden: int = 128  # of the learned encoder
+  user_width: Positive = 32  # of tokens that are learned (pairs, constant)
+  encoder_hidden: Positive = 128  # of the learned encoder
   objective: str = "dpo"  # dpo | sft
   # Of errors averaged over dimensions; 2500 is half of Diffusion-DPO's beta of 5000. For errors summed
   # over d dimensions with strength s it is s d.
-  strength: float = 2500.0
+  strength: Above0 = 2500.0
   sites: tuple[str, ...] = ()  # attention sites with a branch; none named = all
-  projection: int = 0  # width of a shared layer norm and linear map of tokens; 0 = none
+  projection: Count = 0  # width of a shared layer norm and linear map of tokens; 0 = none
   token_positions: bool = False  # with a projection: tell tokens apart by their place
-  token_dropout: float = 0.1  # share of tokens that are not seen
-  user_dropout: float = 0.1  # share of users who are replaced by the null user
+  token_dropout: Rate = 0.1  # share of tokens that are not seen
+  user_dropout: Rate = 0.1  # share of users who are replaced by the null user
   null: str = "learned"  # learned | zero: the null user, who is also anyone without history
-  null_tokens: int = 1  # of the learned null user
-  blank_prompt: float = 0.1  # share of prompts that are left blank
+  null_tokens: Positive = 1  # of the learned null user
+  blank_prompt: Share = 0.1  # share of prompts that are left blank
 
 
 class Personal(nn.Module):

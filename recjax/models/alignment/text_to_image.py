@@ -25,6 +25,7 @@ from recjax.diffusion.schedules import add_noise
 from recjax.losses.diffusion_preference import noise_error
 from recjax.models.alignment import _host
 from recjax.models.learner import Learner, Objective
+from recjax.ranges import Share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Config:
   name: str = "text_to_image"
   # The network, by name in the registry.
   host: Any = dataclasses.field(default=small_host.Config(), metadata={"module": "host"})
-  blank_prompt: float = 0.1  # share of prompts that are left blank, so that guidance has a start
+  blank_prompt: Share = 0.1  # share of prompts that are left blank, so that guidance has a start
 
 
 def build(

@@ -74,6 +74,7 @@ from recjax.nn.multi_interest import (
 from recjax.nn.normalize import NORMS
 from recjax.nn.short_term import ShortTerm
 from recjax.nn.tower import CTRTower
+from recjax.ranges import Above0, Count, Positive, Rate, Weight
 from recjax.registry import unknown
 
 GENERATORS = ("none", "diffusion", "vae")
@@ -86,11 +87,11 @@ class Config:
   """What can be chosen; the values of the authors' configs in brackets."""
 
   name: str = "diffumin"
-  item_width: int = 16  # of an item's vector, 0 to go by categories alone [8]
-  category_width: int = 16  # of a category's vector, 0 where the data have none [8]
-  stddev: float = 0.1  # of the initial vectors
+  item_width: Count = 16  # of an item's vector, 0 to go by categories alone [8]
+  category_width: Count = 16  # of a category's vector, 0 where the data have none [8]
+  stddev: Weight = 0.1  # of the initial vectors
   # Extractor.
-  channels: int = 4  # K, interests of a user [4]
+  channels: Positive = 4  # K, interests of a user [4]
   orthogonal: bool = True  # channels by Gram-Schmidt; else each normalised by itself
   routing: str = "top1"  # top1 | soft: a behaviour's channel, or a softmax over all
   keep_share: float = 0.2  # p: of the history, what a channel keeps at most [100 behaviours]
@@ -99,26 +100,26 @@ class Config:
   # Generator.
   generator: str = "diffusion"  # none | diffusion | vae
   schedule: str = "linear"  # linear | exponential: beta from 1e-4 to 0.02 over diffusion_steps
-  diffusion_steps: int = 1000  # T
-  start_t: int = 9  # where sampling begins; higher varies interests more
-  sampler_steps: int = 10  # T', evenly from start_t to 0
-  denoiser_layers: int = 2
-  heads: int = 2  # of all attention; divides the width of an item
+  diffusion_steps: Positive = 1000  # T
+  start_t: Count = 9  # where sampling begins; higher varies interests more
+  sampler_steps: Positive = 10  # T', evenly from start_t to 0
+  denoiser_layers: Count = 2
+  heads: Positive = 2  # of all attention; divides the width of an item
   stop_grad_sampler: bool = False  # no gradient through the sampler: less memory and time
   renorm: bool = True  # generated interests get length one
   serve_noise: bool = False  # noise in scores, from a fixed key [True]
-  kl_weight: float = 1e-3  # vae
-  generator_weight: float = 0.01  # lambda_1
-  contrast_weight: float = 0.001  # lambda_2; 0 leaves the calibrator out
-  temperature: float = 0.05  # tau of the contrast
+  kl_weight: Weight = 1e-3  # vae
+  generator_weight: Weight = 0.01  # lambda_1
+  contrast_weight: Weight = 0.001  # lambda_2; 0 leaves the calibrator out
+  temperature: Above0 = 0.05  # tau of the contrast
   # Short-term part and tower.
   r_times_v: bool = True  # give the tower the product of each interest and the candidate [False]
-  recent: int = 20  # k, newest behaviours of the short-term part
-  short_layers: int = 2
-  hidden: tuple[int, ...] = (64, 32)  # hidden widths of the tower [1024, 512, 256]
+  recent: Positive = 20  # k, newest behaviours of the short-term part
+  short_layers: Count = 2
+  hidden: tuple[Positive, ...] = (64, 32)  # hidden widths of the tower [1024, 512, 256]
   activation: str = "dice"  # of the tower: sigmoid | relu | prelu | dice
   norm: str = "batch"  # none | affine | batch | layer: of the tower's input
-  dropout: float = 0.0  # after each hidden layer of the tower
+  dropout: Rate = 0.0  # after each hidden layer of the tower
 
 
 class Outcome(NamedTuple):

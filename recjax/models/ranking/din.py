@@ -43,6 +43,7 @@ from recjax.nn.normalize import NORMS, Normalize
 from recjax.nn.tables import TableSpec, take
 from recjax.nn.target_attention import NORMALIZERS, LocalActivationUnit
 from recjax.nn.tower import CTRTower
+from recjax.ranges import Count, Positive, Rate, Weight
 from recjax.registry import unknown
 
 POOLS = ("din", "mean")
@@ -53,11 +54,11 @@ class Config:
   """What can be chosen; the values of the authors' Amazon code in brackets."""
 
   name: str = "din"
-  item_width: int = 16  # of an item's vector, 0 to go by categories alone [64]
-  category_width: int = 16  # of a category's vector, 0 where the data have none [64]
-  stddev: float = 0.1  # of the initial vectors
+  item_width: Count = 16  # of an item's vector, 0 to go by categories alone [64]
+  category_width: Count = 16  # of a category's vector, 0 where the data have none [64]
+  stddev: Weight = 0.1  # of the initial vectors
   pool: str = "din"  # din | mean (the paper's base model)
-  unit_hidden: tuple[int, ...] = (32, 16)  # hidden widths of the local activation unit [80, 40]
+  unit_hidden: tuple[Positive, ...] = (32, 16)  # hidden widths of the local activation unit [80, 40]
   unit_activation: str = "prelu"  # sigmoid | relu | prelu | dice [sigmoid]
   normalize: str = "none"  # none | softmax: what makes weights of the unit's scores [softmax]
   scale: bool = False  # divide the unit's scores by sqrt of the vectors' width [True]
@@ -65,11 +66,11 @@ class Config:
   # much interest there is.
   history_dense: bool = False
   u_times_v: bool = True  # give the tower the product of interest and candidate [True]
-  hidden: tuple[int, ...] = (64, 32)  # hidden widths of the tower [80, 40]
+  hidden: tuple[Positive, ...] = (64, 32)  # hidden widths of the tower [80, 40]
   activation: str = "dice"  # of the tower: sigmoid | relu | prelu | dice [sigmoid, dice]
   norm: str = "layer"  # none | affine | batch | layer: of pooled history and tower input [affine]
-  dropout: float = 0.0  # after each hidden layer of the tower
-  mba_decay: float = 0.0  # lambda of the mini-batch aware L2; the paper's best was 0.01
+  dropout: Rate = 0.0  # after each hidden layer of the tower
+  mba_decay: Weight = 0.0  # lambda of the mini-batch aware L2; the paper's best was 0.01
 
 
 class DIN(nn.Module):

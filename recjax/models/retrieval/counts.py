@@ -28,6 +28,7 @@ from recjax.errors import ConfigError
 from recjax.models.learner import Learner
 from recjax.models.retrieval._next_item import require
 from recjax.nn.sparse import sparse_rows, take_sparse
+from recjax.ranges import Positive
 from recjax.registry import unknown
 
 KINDS = ("popularity", "transition", "item_knn")
@@ -40,7 +41,7 @@ class Config:
 
   name: str = "counts"
   kind: str = "transition"  # popularity | transition | item_knn
-  neighbours: int = 100  # most similar items that item_knn keeps of each item
+  neighbours: Positive = 100  # most similar items that item_knn keeps of each item
 
 
 def build(

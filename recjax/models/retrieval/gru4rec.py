@@ -25,6 +25,7 @@ from recjax.models.learner import Learner
 from recjax.models.retrieval._next_item import build_next_item
 from recjax.nn.gru import GRU
 from recjax.nn.tables import TableSpec, take
+from recjax.ranges import Positive, Rate, Weight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +33,12 @@ class Config:
   """What can be chosen."""
 
   name: str = "gru4rec"
-  width: int = 64  # D, of the item table and of every recurrent state
-  layers: int = 1  # GRUs on top of each other
-  dropout: float = 0.2  # of the inputs of each layer and of the last states
-  stddev: float = 0.1  # of the initial item vectors; tanh and sigmoid need inputs they can feel
+  width: Positive = 64  # D, of the item table and of every recurrent state
+  layers: Positive = 1  # GRUs on top of each other
+  dropout: Rate = 0.2  # of the inputs of each layer and of the last states
+  stddev: Weight = 0.1  # of the initial item vectors; tanh and sigmoid need inputs they can feel
   loss: str = "full_softmax"  # full_softmax | sampled_softmax | bce
-  negatives: int = 256  # K of sampled_softmax
+  negatives: Positive = 256  # K of sampled_softmax
   sampling: str = "uniform"  # uniform | popularity
 
 

@@ -51,6 +51,7 @@ from recjax.models.retrieval._idnp_network import IDNP, Queries, pick, query_tim
 from recjax.models.retrieval._next_item import require
 from recjax.nn import neural_process as process
 from recjax.nn.tables import TableSpec, take
+from recjax.ranges import Count, Positive, Rate, Weight
 from recjax.registry import unknown
 
 LOSSES = ("full_softmax", "bce")
@@ -65,33 +66,33 @@ class Config:
   """What can be chosen; the longest history is that of the data."""
 
   name: str = "idnp"
-  width: int = 64  # D, of the item table and every layer
-  latent_width: int = 32  # of z
-  window: int = 5  # L, items before an event that say what the interest is just then
-  kernel: int = 3  # of the convolutions
-  dilations: tuple[int, ...] = (1, 2)  # d_m; a block has d_m and 2 d_m
+  width: Positive = 64  # D, of the item table and every layer
+  latent_width: Positive = 32  # of z
+  window: Positive = 5  # L, items before an event that say what the interest is just then
+  kernel: Positive = 3  # of the convolutions
+  dilations: tuple[Positive, ...] = (1, 2)  # d_m; a block has d_m and 2 d_m
   dilated: bool = True  # False: every convolution has dilation 1
   attention: bool = True  # over time and scales; False: last position of the last block
   deterministic: bool = True  # the path that gives r_d
   latent: bool = True  # the path that gives z
-  heads: int = 4  # of the deterministic path; must divide width
+  heads: Positive = 4  # of the deterministic path; must divide width
   query_aware: bool = True  # its attention also compares r_q with r_c
   context_label: bool = True  # tokens hold the item that followed the window
   time: str = "relative"  # relative | absolute | none: what codes know of times
   user_embedding: str = "table"  # table | zero, for users who are not known in training
   causal: bool = True  # contexts come before their target; False: any that do not hold the answer
-  contexts_min: int = 1  # observations in a context set, drawn between these two; predictions use
-  contexts_max: int = 8  # the newest contexts_max
-  targets: int = 4  # T, targets drawn of each row
-  least_before: int = 2  # events that must come before a target
+  contexts_min: Count = 1  # observations in a context set, drawn between these two; predictions use
+  contexts_max: Count = 8  # the newest contexts_max
+  targets: Positive = 4  # T, targets drawn of each row
+  least_before: Count = 2  # events that must come before a target
   loss: str = "full_softmax"  # full_softmax | bce
-  negatives: int = 3  # of bce, for each target
+  negatives: Positive = 3  # of bce, for each target
   latent_source: str = "prior"  # prior | posterior: where training takes z from
   distance: str = "w2"  # w2 | kl | function
-  distance_weight: float = 0.1  # lambda
-  warmup_rows: int = 50_000  # rows over which lambda grows to this; 0 = from the start
-  dropout: float = 0.2  # of interests and in the decoder
-  samples: int = 10  # of z, for the uncertainty of a prediction
+  distance_weight: Weight = 0.1  # lambda
+  warmup_rows: Count = 50_000  # rows over which lambda grows to this; 0 = from the start
+  dropout: Rate = 0.2  # of interests and in the decoder
+  samples: Positive = 10  # of z, for the uncertainty of a prediction
 
 
 def build(

@@ -47,6 +47,7 @@ from recjax.models.retrieval._next_item import build_next_item, require
 from recjax.nn.attention import CausalSelfAttention
 from recjax.nn.sequence_input import sequence_input
 from recjax.nn.tables import TableSpec
+from recjax.ranges import Above0, Positive, Rate, Share, Weight
 
 _EPSILON = 1e-8
 
@@ -56,23 +57,23 @@ class Config:
   """What can be chosen; defaults are those of the authors' code."""
 
   name: str = "mqsa_ted"
-  width: int = 64  # D, of the item table and every layer
-  blocks: int = 1  # of each branch
-  heads: int = 1  # of attention; must divide width
-  dropout: float = 0.5  # of inputs, attention weights, FFN and the heads of TED
-  query_window: int = 3  # L_q, items that the long branch's query is the mean of; 2 to 4 in the paper
-  alpha: float = 0.5  # share of the short branch; 1 is SASRec, 0 the long branch alone
-  lambda_kd: float = 0.1  # weight of TED; 0 for none
-  tau: float = 0.1  # temperature of teacher and student; 0.05 to 0.1 in the paper
-  span: int = 1  # how many events later an item still counts as a successor
+  width: Positive = 64  # D, of the item table and every layer
+  blocks: Positive = 1  # of each branch
+  heads: Positive = 1  # of attention; must divide width
+  dropout: Rate = 0.5  # of inputs, attention weights, FFN and the heads of TED
+  query_window: Positive = 3  # L_q, items that the long branch's query averages; in the paper 2 to 4
+  alpha: Share = 0.5  # share of the short branch; 1 is SASRec, 0 the long branch alone
+  lambda_kd: Weight = 0.1  # weight of TED; 0 for none
+  tau: Above0 = 0.1  # temperature of teacher and student; 0.05 to 0.1 in the paper
+  span: Positive = 1  # how many events later an item still counts as a successor
   teacher_norm: str = "max"  # max | sum, what an item's counts are divided by
-  most_successors: int = 256  # kept of an item; what is cut is counted in statistics/teacher/cut
+  most_successors: Positive = 256  # kept of an item; what is cut is counted in statistics/teacher/cut
   kd_unique: bool = True  # whether TED works on each item of a batch once, with a weight
-  l2: float = 1e-4  # on all that is trained, tables and biases included
+  l2: Weight = 1e-4  # on all that is trained, tables and biases included
   pad_in_softmax: bool = True  # whether padding is a class of the training softmax
-  stddev: float = 0.01  # of initial items and positions
+  stddev: Weight = 0.01  # of initial items and positions
   # Groups of rows of like length that a batch is trained in, see SASRec.
-  groups: int = 1
+  groups: Positive = 1
 
 
 class MQSA(nn.Module):

@@ -32,6 +32,7 @@ from recjax.models.retrieval._next_item import build_next_item, require
 from recjax.nn.attention import CausalSelfAttention
 from recjax.nn.sequence_input import sequence_input
 from recjax.nn.tables import TableSpec
+from recjax.ranges import Count, Positive, Rate, Weight
 from recjax.registry import unknown
 
 LAYOUTS = ("pre", "post", "original")
@@ -42,19 +43,19 @@ class Config:
   """What can be chosen; the longest history is that of the view."""
 
   name: str = "sasrec"
-  width: int = 64  # D, of the item table and every layer
-  layers: int = 2  # attention blocks
-  heads: int = 2  # must divide width
-  expansion: int = 1  # hidden width of the FFN in multiples of D; 1 in the paper
-  dropout: float = 0.2  # the authors use 0.5 on sparse data, 0.2 on MovieLens-1M
+  width: Positive = 64  # D, of the item table and every layer
+  layers: Count = 2  # attention blocks
+  heads: Positive = 2  # must divide width
+  expansion: Positive = 1  # hidden width of the FFN in multiples of D; 1 in the paper
+  dropout: Rate = 0.2  # the authors use 0.5 on sparse data, 0.2 on MovieLens-1M
   norm: str = "pre"  # pre | post | original
-  stddev: float = 0.02  # of the initial item vectors
+  stddev: Weight = 0.02  # of the initial item vectors
   loss: str = "full_softmax"  # full_softmax | sampled_softmax | bce
-  negatives: int = 256  # K of sampled_softmax
+  negatives: Positive = 256  # K of sampled_softmax
   sampling: str = "uniform"  # uniform | popularity
   # Groups of rows of like length that a batch is trained in; above 1 it is faster where most
   # histories are much shorter than the view's length. Must divide the batch.
-  groups: int = 1
+  groups: Positive = 1
 
 
 class SASRec(nn.Module):

@@ -118,7 +118,7 @@ def test_not_utf8_and_missing(tmp_path):
     ({"separator": "::"}, "expected one character"),
     ({"columns": ("when",)}, "names the column 'when' twice"),
     ({"columnz": ("when",)}, "Did you mean 'columns'"),
-    ({"core": -1}, "counts events"),
+    ({"core": -1}, "config.data.core is at least 0 and below 2"),
     ({"duplicates": "dropp"}, "Did you mean 'drop'"),
     ({"file_prefix": "core5_"}, "is for folders"),
   ],

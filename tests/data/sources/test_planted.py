@@ -176,15 +176,15 @@ def test_the_oracle_by_hand():
   "options, message",
   [
     ({"generator": "two_signals", "num_items": 50}, "deals 50 items evenly to 20"),
-    ({"generator": "two_signals", "follow": 1.5}, "follows a share of steps, not 1.5"),
+    ({"generator": "two_signals", "follow": 1.5}, "follow is between 0 and 1, not 1.5"),
     ({"generator": "markof"}, "Did you mean 'markov'"),
     ({"generator": "count", "num_items": 100}, "cannot be dealt evenly"),
     ({"generator": "count", "interests": 65}, "cannot be dealt evenly"),
     ({"generator": "multi", "num_categories": 50}, "given 50 categories, 4096 items and 3 interests"),
     ({"generator": "multi", "interests": 2}, "one interest of each kind"),
-    ({"num_users": 0}, "markov needs"),
+    ({"num_users": 0}, "num_users is at least 1"),
     ({"generator": "interest_functions", "num_items": 60}, "60 items cannot be dealt evenly"),
-    ({"generator": "interest_functions", "num_users": 0}, "there are no users"),
+    ({"generator": "interest_functions", "noise": 1.5}, "noise is at least -1 and at most 1, not 1.5"),
     ({"shortest": 9, "longest": 8}, "markov needs"),
   ],
 )
