@@ -16,8 +16,8 @@ PAGES = {
   "`p` is the Holm-corrected paired t-test against the reference arm, over users where "
   "the metric has a value per user, else over seeds.\n",
   "performance": "# Performance\n\nMade from `docs/results/*.json` by the commands shown; not edited "
-  "by hand. Times are of one machine, named with each table: what carries over to another is the ratio of "
-  "two times of one run.\n",
+  "by hand. Times are of one machine, named with each table: what carries over to another is the ratio "
+  "of two times of one run.\n",
   "reliability": "# Reliability\n\nMade from `docs/results/*.json` by the commands shown; not edited "
   "by hand. What is injected, how often, and what came of it.\n",
 }
