@@ -9,6 +9,7 @@
     export/         variables, config, schema and names, for serving and other programs
     variables_of_seeds.safetensors   where several seeds were trained: of all of them
     report.json     written last: its presence means finished
+    .lock           held while a run writes here
 """
 
 import contextlib
