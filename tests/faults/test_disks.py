@@ -60,6 +60,8 @@ def test_disks_of_many_sizes(disk, finished, outcome):
   outcome("full disk", len(refusals), "refused in a sentence; with room, went on to a bit-equal end")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_quota_is_a_sentence_of_the_command(unbroken, tmp_path, outcome):
   """No file may grow beyond 20 KiB, as under some quotas; the command is then run without."""
   process = running.start(tmp_path)
