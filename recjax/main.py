@@ -40,6 +40,12 @@ def main(argv: list[str]) -> None:
     if os.environ.get("RECJAX_TRACEBACK"):
       raise
     sys.exit(f"recjax: {error}")
+  except Exception as error:
+    if "recjax.programs.start" in sys.modules:
+      from recjax.programs import start
+
+      start.end_if_alone(error)
+    raise
 
 
 def run() -> None:

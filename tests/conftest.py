@@ -48,3 +48,19 @@ def compiles():
       jax.monitoring.unregister_event_duration_listener(listen)
 
   return counting
+
+
+@pytest.fixture(scope="session")
+def unbroken(tmp_path_factory):
+  """settings -> workdir of the short run on one device, which several tests compare with."""
+  import running
+
+  made = {}
+
+  def make(*settings):
+    if settings not in made:
+      made[settings] = tmp_path_factory.mktemp("unbroken") / "run"
+      running.run(made[settings], *settings)
+    return made[settings]
+
+  return make

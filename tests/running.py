@@ -3,11 +3,13 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,13 +37,14 @@ def short_config(*settings: str, reference: str = TINY) -> Config:
 
 def start(
   workdir: pathlib.Path, *settings: str, config: str = TINY, devices: int = 1,
-  flags: Sequence[str] = (),
+  flags: Sequence[str] = (), variables: Mapping[str, str] | None = None,
 ) -> subprocess.Popen:
-  """The command with "key=value" settings, begun in a process of its own."""
+  """The command with "key=value" settings and environment variables, begun in a process of its own."""
   command = [sys.executable, "-m", "recjax.main", f"--workdir={workdir}", *flags]
   if config:
     command += [f"--config={config}", *(f"--config.{s}" for s in (*SHORT, *settings))]
   environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+  environment |= variables or {}
   return subprocess.Popen(
     command, cwd=ROOT, env=environment, text=True,
     stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -77,10 +80,45 @@ def when(process: subprocess.Popen, happened: Callable[[], bool], do: int, secon
   os.kill(process.pid, do)
 
 
+def start_processes(workdir: pathlib.Path, *settings: str) -> list[subprocess.Popen]:
+  """The same command on two processes of two devices each."""
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+  join = (f"--coordinator=127.0.0.1:{port}", "--processes=2")
+  return [
+    start(workdir, *settings, devices=2, flags=(*join, f"--process={i}")) for i in range(2)
+  ]
+
+
+def end_processes(processes: Sequence[subprocess.Popen], code: int = 0) -> list[tuple[str, str]]:
+  """Waits for all; whatever happens, none is left."""
+  try:
+    return [end(process, code, seconds=120) for process in processes]
+  finally:
+    for process in processes:
+      if process.poll() is None:
+        kill(process)
+
+
 def kill(process: subprocess.Popen) -> None:
   """Ends a process as a power cut would."""
   process.send_signal(signal.SIGKILL)
   process.communicate()
+
+
+def interrupted(finished: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+  """A copy of a finished short run as it was after step 20."""
+  shutil.copytree(finished, folder)
+  (folder / "report.json").unlink()
+  shutil.rmtree(folder / "export")
+  for name in ("validation", "test"):
+    (folder / f"cases_{name}.npz").unlink()
+  for kind in ("checkpoints", "best"):
+    shutil.rmtree(folder / kind / "30", ignore_errors=True)
+  logged = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+  (folder / "metrics.jsonl").write_text("".join(logged[:4]))
+  return folder
 
 
 def lines(workdir: pathlib.Path) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ size and the vocabularies, never the number of events. Every pass writes only it
 that was interrupted is simply run again.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,7 +83,12 @@ class Columns(NamedTuple):
     """Makes every column a file of `length` zeros."""
     for name, dtype in self.dtypes.items():
       with (self.folder / f"{name}.bin").open("wb") as file:
-        file.truncate(length * np.dtype(dtype).itemsize)
+        size = length * np.dtype(dtype).itemsize
+        if hasattr(os, "posix_fallocate"):
+          # A hole that is written through a map kills the process where the disk is full.
+          os.posix_fallocate(file.fileno(), 0, size)
+        else:
+          file.truncate(size)
 
   def scatter(self, name: str, at: np.ndarray, values: np.ndarray) -> None:
     """Sets the rows `at`. The map lives for this call only, so that its pages are let go."""
@@ -92,7 +98,7 @@ class Columns(NamedTuple):
     """Appends rows to every column; raises TypeError where a dtype does not fit safely."""
     for name, dtype in self.dtypes.items():
       with (self.folder / f"{name}.bin").open("ab") as file:
-        rows[name].astype(dtype, casting="safe").tofile(file)
+        file.write(rows[name].astype(dtype, casting="safe").tobytes())
 
 
 def blocks(indptr: np.ndarray, rows: int) -> Iterator[tuple[int, int]]:

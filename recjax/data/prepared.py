@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from recjax.data import preparation, side_tables
 from recjax.data.log import EventLog
 from recjax.data.sources.base import Source, checked_ids, fingerprint
-from recjax.errors import DataError
+from recjax.errors import DataError, writing
 
 # Raised whenever the files or the cleaning rules change, so that old logs are made again.
 VERSION = 1
@@ -55,11 +55,9 @@ def prepare(
   target = cache / "prepared" / f"{name}-{digest}"
   if (target / "meta.json").exists():
     return target
-  try:
+  with writing(target):
     target.parent.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise DataError(f"The cache folder {cache} cannot be made: {error.strerror}.") from None
-  with (target.parent / f".{target.name}.lock").open("w") as lock:
+  with writing(target), (target.parent / f".{target.name}.lock").open("w") as lock:
     _wait(lock, source.name)
     if (target / "meta.json").exists():
       return target
@@ -278,7 +276,7 @@ def _write_events(
       part = columns.read(key, start, stop)[mask]
       part = number[part] if key == "item" else part - origin if key == "when" else part
       with path.open("ab") as file:
-        part.astype(dtype).tofile(file)
+        file.write(part.astype(dtype).tobytes())
   return files, total
 
 

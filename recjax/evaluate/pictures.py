@@ -6,6 +6,8 @@ import zlib
 
 import numpy as np
 
+from recjax.errors import writing
+
 
 def grid(pictures: np.ndarray, gap: int = 2) -> np.ndarray:
   """One image uint8 of pictures [R, C, H, W, 3] in [-1, 1], R rows of C, on white with gaps between."""
@@ -28,4 +30,5 @@ def write_png(path: pathlib.Path, image: np.ndarray, zoom: int = 4) -> None:
 
   header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
   parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(lines.tobytes())), chunk(b"IEND", b"")]
-  path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+  with writing(path):
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))

@@ -9,8 +9,10 @@
     export/         variables, config, schema and names, for serving and other programs
     variables_of_seeds.safetensors   where several seeds were trained: of all of them
     report.json     written last: its presence means finished
+    .lock           held while a run writes here
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import logging
@@ -18,7 +20,7 @@ import pathlib
 import platform
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -26,10 +28,12 @@ import numpy as np
 
 import recjax
 from recjax.config import Config, essential, fingerprint, read_config_file, resolve, to_json
-from recjax.errors import ConfigError, RecjaxError
+from recjax.errors import ConfigError, RecjaxError, writing
 from recjax.evaluate.evaluation import Evaluation
 from recjax.evaluate.pictures import write_png
 from recjax.programs.assemble import Parts
+from recjax.programs.lock import locked
+from recjax.programs.seal import read_report, sealed
 from recjax.registry import unknown
 from recjax.serve.export import write_export
 from recjax.train import hosts
@@ -48,16 +52,20 @@ def read_run_config(workdir: pathlib.Path) -> Config:
   path = pathlib.Path(workdir) / "config.json"
   if not path.is_file():
     raise RecjaxError(f"{workdir} is not a run: it has no config.json.")
-  return resolve(read_json(path))
+  try:
+    return resolve(read_json(path))
+  except ConfigError as error:
+    raise RecjaxError(
+      f"{path} is damaged or of another recjax ({error}) Delete it, or take a new workdir."
+    ) from error
 
 
 def finished(config: Config, workdir: pathlib.Path) -> dict[str, Any] | None:
   """The report of a run of this config that is finished, else None; see `guard` for another's."""
   guard(config, workdir)
-  path = workdir / "report.json"
-  if not path.is_file() or difference(config, workdir):
+  if not (workdir / "report.json").is_file() or difference(config, workdir):
     return None
-  return read_json(path)
+  return read_report(workdir)
 
 
 def guard(config: Config, workdir: pathlib.Path) -> None:
@@ -83,14 +91,21 @@ def difference(config: Config, workdir: pathlib.Path) -> tuple[str, Any, Any] | 
   return None
 
 
-def begin(config: Config, workdir: pathlib.Path) -> None:
-  """Makes the workdir this config's; what another config reported there no longer holds."""
-  workdir.mkdir(parents=True, exist_ok=True)
-  hosts.wait_for_all("workdir read")
-  if jax.process_index() == 0:
-    if (workdir / "config.json").is_file() and difference(config, workdir):
-      (workdir / "report.json").unlink(missing_ok=True)
-    write_json(workdir / "config.json", to_json(config))
+@contextlib.contextmanager
+def begun(config: Config, workdir: pathlib.Path) -> Iterator[None]:
+  """Makes the workdir this config's, and this run's alone as long as the context is open.
+
+  What another config reported there no longer holds.
+  """
+  with locked(workdir):
+    guard(config, workdir)  # again, now that no other run can begin here
+    hosts.wait_for_all("workdir read")
+    if jax.process_index() == 0:
+      if (workdir / "config.json").is_file() and difference(config, workdir):
+        with writing(workdir):
+          (workdir / "report.json").unlink(missing_ok=True)
+      write_json(workdir / "config.json", to_json(config))
+    yield
 
 
 def run_stages(
@@ -232,7 +247,7 @@ def finish(
       writer = Writer(workdir, step)
       writer.write(step, "test", {k: v["mean"] for k, v in report["test"]["metrics"].items()})
       writer.close()
-    write_json(workdir / "report.json", report)
+    write_json(workdir / "report.json", sealed(report, workdir))
   log.info("%s", metrics_block(report["test"]["metrics"]))
   log.info("Finished: %s", workdir / "report.json")
   hosts.wait_for_all("report written")
@@ -279,8 +294,9 @@ def save_cases(path: pathlib.Path, evaluations: list[dict[str, Evaluation]]) -> 
     for name in first.per_case:
       arrays[f"{evaluator}/{name}"] = np.stack([e[evaluator].per_case[name] for e in evaluations])
   partial = path.with_name(f".{path.stem}.partial.npz")
-  np.savez(partial, **arrays)
-  partial.replace(path)
+  with writing(path):
+    np.savez(partial, **arrays)
+    partial.replace(path)
 
 
 def pictures_of(evaluations: list[dict[str, Evaluation]]) -> dict[str, np.ndarray]:

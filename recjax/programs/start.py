@@ -1,6 +1,8 @@
 """What a process does before any computation: joins other hosts, finds the compilation cache."""
 
 import logging
+import os
+import re
 import sys
 
 import jax
@@ -8,6 +10,13 @@ from absl import logging as absl_logging
 
 from recjax.data.sources.base import cache_root
 from recjax.errors import ConfigError
+
+# A process that has not been heard of for this long counts as lost, and ends the others.
+LOST_AFTER = 60
+# What the libraries say where another process has gone: gloo, NCCL, the coordination service.
+_LOST = re.compile(
+  r"gloo|nccl|coordination|connection (closed|reset|refused)|heartbeat|barrier|UNAVAILABLE", re.I
+)
 
 
 def show_log() -> None:
@@ -37,9 +46,31 @@ def runtime(
   if coordinator:
     if processes is None or process is None:
       raise ConfigError("--coordinator needs --processes and --process.")
-    jax.distributed.initialize(coordinator, processes, process)
+    jax.distributed.initialize(
+      coordinator, processes, process,
+      heartbeat_timeout_seconds=LOST_AFTER, shutdown_timeout_seconds=LOST_AFTER,
+    )
   elif multihost:
-    jax.distributed.initialize()
+    jax.distributed.initialize(
+      heartbeat_timeout_seconds=LOST_AFTER, shutdown_timeout_seconds=LOST_AFTER
+    )
   show_log()
   jax.config.update("jax_compilation_cache_dir", str(cache_root() / "compiled"))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def end_if_alone(error: Exception) -> None:
+  """Ends this process, with one sentence, where the error says that another one of its run has gone.
+
+  At once: an orderly end would wait for the other.
+  """
+  if jax.process_count() == 1 or not _LOST.search(str(error)):
+    return
+  reason = str(error).strip().partition("\n")[0][:200]
+  print(
+    f"recjax: Another process of this run has ended or is out of reach ({reason}); see what it said "
+    "last, then start the same command on all hosts: it goes on from the last checkpoint.",
+    file=sys.stderr, flush=True,
+  )
+  sys.stdout.flush()
+  os._exit(1)

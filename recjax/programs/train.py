@@ -23,7 +23,7 @@ from recjax.programs import runs
 from recjax.programs.assemble import Parts, assemble
 from recjax.ranges import LARGEST
 from recjax.registry import unknown
-from recjax.train import hosts
+from recjax.train import hosts, memory
 from recjax.train.checkpoint import Store, abstract_like
 from recjax.train.diverged import stop_diverged
 from recjax.train.feeds import make_feed
@@ -60,10 +60,10 @@ def train(
   rows = parts.view.train
   if parts.learner.loss is None:
     # Counting costs nothing, so the test is met with all that is known by then.
-    runs.begin(config, workdir)
-    fit = lambda split: jax.device_put(parts.learner.fit(parts.data, split))
-    variables = {"validation": fit(parts.split), "test": fit(with_validation(parts.split))}
-    return runs.finish(parts, workdir, variables, Progress.create(1), 0, started)
+    with runs.begun(config, workdir):
+      fit = lambda split: jax.device_put(parts.learner.fit(parts.data, split))
+      variables = {"validation": fit(parts.split), "test": fit(with_validation(parts.split))}
+      return runs.finish(parts, workdir, variables, Progress.create(1), 0, started)
   steps = total_steps(config, rows.count)
 
   # Shapes and shardings of the state; the feed owns the jitted update.
@@ -74,11 +74,14 @@ def train(
   abstract = jax.eval_shape(create, seeds)
   shardings = updater.shardings(abstract, config.seeds)
   abstract = abstract_like(abstract, shardings)
+  memory.check_fits(abstract, config)
   feed = make_feed(config, rows, updater.update, shardings, parts.mesh, steps)
 
   # The config can work: from here on the workdir is its own.
-  runs.begin(config, workdir)
-  with contextlib.ExitStack() as held:
+  with contextlib.ExitStack() as run, contextlib.ExitStack() as held:
+    run.enter_context(runs.begun(config, workdir))
+    one = over_seeds(updater.update, config.seeds, (0, None))
+    run.enter_context(memory.explained(abstract, one, rows.schema, config))
     hold = lambda thing: held.enter_context(contextlib.closing(thing))
     hold(feed)
     tag = fingerprint(config)
@@ -150,10 +153,11 @@ def train(
         log.info("Interrupted at step %d; the same command goes on from there.", step)
         return {"status": "interrupted", "step": step}
     variables = keep_best.load(abstract.variables)
+    held.close()  # everything is on disk before the report says so
 
-  # The best variables, the test part, the report.
-  variables = {"validation": variables, "test": variables}
-  return runs.finish(parts, workdir, variables, progress, step, started)
+    # The best variables, the test part, the report.
+    variables = {"validation": variables, "test": variables}
+    return runs.finish(parts, workdir, variables, progress, step, started)
 
 
 def total_steps(config: Config, row_count: int) -> int:

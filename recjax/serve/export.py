@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from recjax.config import Config, resolve
 from recjax.data.schema import Schema
-from recjax.errors import RecjaxError
+from recjax.errors import RecjaxError, writing
 from recjax.train.arrays import load_arrays, save_arrays
 from recjax.train.writers import read_json, write_json
 
@@ -30,7 +30,8 @@ def write_export(
   folder: pathlib.Path, variables: Any, config: Mapping[str, Any], schema: Schema, items: Mapping
 ) -> None:
   """Writes the four files; each is complete or absent."""
-  folder.mkdir(parents=True, exist_ok=True)
+  with writing(folder):
+    folder.mkdir(parents=True, exist_ok=True)
   save_arrays(folder / "variables.safetensors", variables)
   write_json(folder / "config.json", config)
   write_json(folder / "schema.json", schema.to_json())

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from recjax.errors import RecjaxError
+from recjax.errors import RecjaxError, writing
 
 
 def save_arrays(path: pathlib.Path, tree: Mapping[str, Any]) -> None:
@@ -20,11 +20,12 @@ def save_arrays(path: pathlib.Path, tree: Mapping[str, Any]) -> None:
     for p, a in jax.tree_util.tree_leaves_with_path(tree)
   }
   partial = path.with_name(f".{path.name}.partial")
-  save_file(flat, partial)
   mask = os.umask(0)
   os.umask(mask)
-  os.chmod(partial, 0o666 & ~mask)  # safetensors makes files that only their owner can read
-  os.replace(partial, path)
+  with writing(path):
+    save_file(flat, partial)
+    os.chmod(partial, 0o666 & ~mask)  # safetensors makes files that only their owner can read
+    os.replace(partial, path)
 
 
 def load_arrays(path: pathlib.Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from recjax.data.order import DATA_ORDER_VERSION
-from recjax.errors import RecjaxError
+from recjax.errors import RecjaxError, writing
 
 policies = ocp.training.preservation_policies
 
@@ -36,7 +36,9 @@ class Store:
 
   def __init__(self, folder: pathlib.Path, fingerprint: str, keep: int):
     self._folder, self._fingerprint = folder, fingerprint
-    folder.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("absl").addFilter(_is_not_retold)
+    with writing(folder):
+      folder.mkdir(parents=True, exist_ok=True)
     try:
       self._checkpointer = ocp.training.Checkpointer(
         os.path.abspath(folder),
@@ -58,19 +60,20 @@ class Store:
 
   def save(self, step: int, arrays: Any) -> None:
     """Starts writing a tree of arrays as the checkpoint of a step; a complete one stays."""
-    self._checkpointer.wait()
+    self.wait()
     if any(c.step == step for c in self._checkpointer.checkpoints):
       return
-    self._checkpointer.save_checkpointables_async(
-      step,
-      {"arrays": arrays},
-      force=True,
-      custom_metadata={
-        "fingerprint": self._fingerprint,
-        "data_order": DATA_ORDER_VERSION,
-        "digests": digests(arrays),
-      },
-    )
+    with writing(self._folder):
+      self._checkpointer.save_checkpointables_async(
+        step,
+        {"arrays": arrays},
+        force=True,
+        custom_metadata={
+          "fingerprint": self._fingerprint,
+          "data_order": DATA_ORDER_VERSION,
+          "digests": digests(arrays),
+        },
+      )
 
   def load(self, step: int, abstract: Any, allow_foreign: bool = False) -> Any:
     """The arrays of a step, placed as `abstract` says; raises CheckpointError in one sentence."""
@@ -109,13 +112,15 @@ class Store:
         self._checkpointer.delete(found.step)
 
   def wait(self) -> None:
-    """Returns when everything begun is on disk."""
-    self._checkpointer.wait()
+    """Returns when everything begun is on disk; raises StorageError where it could not be."""
+    with writing(self._folder):
+      self._checkpointer.wait()
 
   def close(self) -> None:
     """Waits, then lets go of the folder."""
-    self._checkpointer.wait()
-    self._checkpointer.close()
+    self.wait()
+    with writing(self._folder):
+      self._checkpointer.close()
 
 
 def abstract_like(tree: Any, shardings: Any) -> Any:
@@ -178,6 +183,11 @@ def _quiet() -> Iterator[None]:
   finally:
     logger.setLevel(level)
     sys.unraisablehook = hook
+
+
+def _is_not_retold(record: logging.LogRecord) -> bool:
+  """Whether a line of the log says anything new: what fails in orbax's threads `wait` raises again."""
+  return not (record.levelno >= logging.ERROR and "orbax" in record.pathname)
 
 
 def _damaged(where: pathlib.Path, reason: str) -> CheckpointError:

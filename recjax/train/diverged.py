@@ -12,7 +12,7 @@ import numpy as np
 
 from recjax.config import Config
 from recjax.data.views.rows import Rows
-from recjax.errors import RecjaxError
+from recjax.errors import RecjaxError, writing
 from recjax.train import hosts
 from recjax.train.arrays import save_arrays
 from recjax.train.feeds import host_batch
@@ -44,7 +44,8 @@ def stop_diverged(
     "non_finite_gradients": leaves,
   }
   if jax.process_index() == 0:
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+      folder.mkdir(parents=True, exist_ok=True)
     save_arrays(folder / "variables.safetensors", variables)
     save_arrays(folder / "batch.safetensors", batch)
     write_json(folder / "summary.json", summary)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from recjax.config import Tables as TablesConfig
@@ -24,7 +25,13 @@ P = jax.P
 
 def padded_rows(spec: TableSpec, schema: Schema, config: TablesConfig) -> int:
   """Rows of a table: its vocabulary, padding included, rounded up to `row_multiple`."""
-  return -(-schema.vocabularies[spec.vocabulary] // config.row_multiple) * config.row_multiple
+  rows = -(-schema.vocabularies[spec.vocabulary] // config.row_multiple) * config.row_multiple
+  if rows > np.iinfo(np.int32).max:
+    raise ConfigError(
+      f"tables.row_multiple={config.row_multiple} makes a table of {rows:,} rows for the vocabulary "
+      f"{spec.vocabulary!r}; ids are 32-bit numbers, which count to {np.iinfo(np.int32).max:,}."
+    )
+  return rows
 
 
 def init_table(key: jax.Array, spec: TableSpec, rows: int, mesh: Mesh) -> jax.Array:

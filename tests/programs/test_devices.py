@@ -1,9 +1,7 @@
 """The whole program on one device, on eight, and on several processes: one result."""
 
 import dataclasses
-import shutil
 import signal
-import socket
 
 import jax
 import numpy as np
@@ -78,37 +76,10 @@ def test_a_run_begun_on_eight_devices_goes_on_with_fewer(devices, tmp_path):
   """The checkpoint's digests, checked on loading, say that the values are the same to the bit."""
   whole = tmp_path / "whole"
   train(running.short_config(), whole)
-  part = tmp_path / "part"
-  shutil.copytree(whole, part)
-  # As if it had been interrupted after step 20.
-  (part / "report.json").unlink()
-  shutil.rmtree(part / "export")
-  for kind in ("checkpoints", "best"):
-    shutil.rmtree(part / kind / "30", ignore_errors=True)
+  part = running.interrupted(whole, tmp_path / "part")
   out, _ = running.run(part, devices=devices)
   assert "Going on from step 20." in out
   running.assert_close(whole, part, **CLOSE)
-
-
-def start_processes(workdir, *settings):
-  """The same command on two processes of two devices each."""
-  with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
-  join = (f"--coordinator=127.0.0.1:{port}", "--processes=2")
-  return [
-    running.start(workdir, *settings, devices=2, flags=(*join, f"--process={i}")) for i in range(2)
-  ]
-
-
-def end_processes(processes, code=0):
-  """Waits for both; whatever happens, neither is left."""
-  try:
-    return [running.end(process, code, seconds=120) for process in processes]
-  finally:
-    for process in processes:
-      if process.poll() is None:
-        running.kill(process)
 
 
 @pytest.mark.multiprocess
@@ -123,7 +94,7 @@ def end_processes(processes, code=0):
   ids=["streaming", "resident", "rows", "seeds"],
 )
 def test_two_processes_train_as_one(settings, tmp_path):
-  end_processes(start_processes(tmp_path / "two", *settings))
+  running.end_processes(running.start_processes(tmp_path / "two", *settings))
   running.run(tmp_path / "one", *settings, devices=4)
   running.assert_close(tmp_path / "one", tmp_path / "two", **CLOSE)
   assert running.report(tmp_path / "two")["devices"].startswith("4 x ")
@@ -133,12 +104,12 @@ def test_two_processes_train_as_one(settings, tmp_path):
 def test_a_signal_to_one_process_stops_all_and_both_go_on(unbroken, tmp_path):
   """Tables cut across both processes; only the second is told to stop, at some step."""
   settings = (*running.ROWS, "mesh.model=4")
-  processes = start_processes(tmp_path, *settings)
+  processes = running.start_processes(tmp_path, *settings)
   running.when(processes[1], lambda: bool(read_metrics(tmp_path)), signal.SIGTERM)
-  (out, _), _ = end_processes(processes, 143)
+  (out, _), _ = running.end_processes(processes, 143)
   step = read_metrics(tmp_path)[-1]["step"]
   assert step < 30 and f"Interrupted at step {step};" in out
-  (out, _), _ = end_processes(start_processes(tmp_path, *settings))
+  (out, _), _ = running.end_processes(running.start_processes(tmp_path, *settings))
   assert f"Going on from step {step}." in out
   reference = unbroken(*running.ROWS)
   running.assert_close(reference, tmp_path, **CLOSE)
@@ -147,7 +118,7 @@ def test_a_signal_to_one_process_stops_all_and_both_go_on(unbroken, tmp_path):
 @pytest.mark.multiprocess
 @pytest.mark.slow
 def test_two_processes_diverge_with_one_sentence(tmp_path):
-  processes = start_processes(tmp_path, "optimizer.learning_rate=1e30")
+  processes = running.start_processes(tmp_path, "optimizer.learning_rate=1e30")
   results = [running.end(p, 1) for p in processes]
   assert any("recjax: The loss or a gradient is not finite at step" in err for _, err in results)
   assert list((tmp_path / "diverged").glob("step_*/summary.json"))

@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 
 from recjax.data.sources import folder
 from recjax.data.sources.base import Common, Source, cache_root, fingerprint
-from recjax.errors import DataError
+from recjax.errors import DataError, writing
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 WHEEL = "recbole==1.2.1"
@@ -255,8 +255,24 @@ def _user_table(rows: list[list[str]]) -> pa.Table:
 
 def _store(content: Content, way: str, path: Path) -> None:
   """Writes the content as a folder of Parquet files that appears at once."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+  with writing(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+      _write_tables(content, way, draft)
+    except OSError:
+      shutil.rmtree(draft)
+      raise
+  try:
+    os.replace(draft, path)
+  except OSError:
+    # Another process was first; its copy passed the same check.
+    shutil.rmtree(draft)
+    if not (path / "about.json").exists():
+      raise
+
+
+def _write_tables(content: Content, way: str, draft: Path) -> None:
   user, item, rating, timestamp = content.ratings.T
   table = {
     "user_id": user.astype(np.int32),
@@ -268,10 +284,3 @@ def _store(content: Content, way: str, path: Path) -> None:
   pq.write_table(content.items, draft / "items.parquet", compression="zstd")
   pq.write_table(content.users, draft / "users.parquet", compression="zstd")
   (draft / "about.json").write_text(json.dumps({"way": way, "licence": LICENCE}))
-  try:
-    os.replace(draft, path)
-  except OSError:
-    # Another process was first; its copy passed the same check.
-    shutil.rmtree(draft)
-    if not (path / "about.json").exists():
-      raise

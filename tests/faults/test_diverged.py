@@ -2,11 +2,13 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import running
 from safetensors.numpy import load_file
 
+from recjax.programs import train as program
 from recjax.programs.assemble import assemble
 from recjax.programs.train import train
 from recjax.train.diverged import Diverged
@@ -56,3 +58,37 @@ def test_the_command_says_so_and_fails(tmp_path):
   last = err.strip().split("\n")[-1]
   assert last.startswith("recjax: The loss or a gradient is not finite at step ")
   assert "Traceback" not in err
+
+
+def test_a_nan_injected_at_a_step_stops_there_each_time_and_spoils_nothing(
+  finished, tmp_path, monkeypatch, outcome
+):
+  """The loss adds NaN times one variable at the batch of step 27, and at no other."""
+  config, workdir = running.short_config(), running.interrupted(finished, tmp_path / "run")
+  batch = host_batch(assemble(config).view.train, 0, 27, config.train.batch_size)
+  field = "hist_item"
+
+  def poisoned(config):
+    parts = assemble(config)
+
+    def loss(variables, found, key):
+      objective = parts.learner.loss(variables, found, key)
+      hit = (found[field] == batch[field]).all()
+      weight = jnp.where(hit, jnp.nan, 0.0)
+      return objective._replace(loss=objective.loss + weight * variables["tables"]["item"].sum())
+
+    return parts._replace(learner=parts.learner._replace(loss=loss))
+
+  with monkeypatch.context() as patch:
+    patch.setattr(program, "assemble", poisoned)
+    for _ in range(2):
+      with pytest.raises(Diverged, match="at step 27 of seed 0 .*gradients: tables/item\\)"):
+        train(config, workdir)
+      assert {p.name for p in (workdir / "checkpoints").iterdir()} == {"20"}
+  summary = json.loads((workdir / "diverged" / "step_27" / "summary.json").read_text())
+  assert summary["non_finite_gradients"] == ["tables/item"]
+  stored = load_file(workdir / "diverged" / "step_27" / "batch.safetensors")
+  np.testing.assert_array_equal(stored[field], batch[field])
+  train(config, workdir)
+  running.assert_same(finished, workdir)
+  outcome("NaN in the gradient of one variable at a step", 2, "stopped there, named it; then bit-equal")
