@@ -222,7 +222,7 @@ def main() -> None:
        "columns": ["events", "events/s", "GB of Parquet", "GB prepared", "MiB of own memory",
                    "MiB of mapped files"],
        "rows": [
-         [f"{r['events']:,}", f"{r['prepare']['events'] / r['prepare']['seconds']:,.0f}",
+         [f"{r['events']:,}", f"{r['events'] / r['prepare']['seconds']:,.0f}",
           f"{r['write']['disk'] / 1e9:.2f}", f"{r['prepare']['disk'] / 1e9:.2f}",
           *mebibytes(r["prepare"], *memory)] for r in runs
        ]},

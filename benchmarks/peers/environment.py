@@ -1,0 +1,25 @@
+"""Virtual environments of the peers, made once and kept."""
+
+import pathlib
+import subprocess
+import sys
+import venv
+
+FOLDER = pathlib.Path(".venv-peers")
+REQUIREMENTS = {
+  "torch": ("torch==2.13.0", "numpy"),
+}
+
+
+def python_of(peer: str, folder: pathlib.Path = FOLDER) -> str:
+  """The Python of a peer's environment, which is made where it is missing; about a GiB each."""
+  home = pathlib.Path(folder).absolute() / peer
+  python, done = home / "bin" / "python", home / "installed"
+  if not done.exists():
+    print(f"Installing {peer} into {home}", flush=True)
+    venv.create(home, with_pip=True, clear=True)
+    subprocess.run(
+      [python, "-m", "pip", "install", "-q", *REQUIREMENTS[peer]], check=True, stdout=sys.stderr
+    )
+    done.write_text("\n".join(REQUIREMENTS[peer]) + "\n")
+  return str(python)
