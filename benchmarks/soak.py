@@ -28,7 +28,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIG = str(ROOT / "experiments" / "sasrec.py:tiny")
 EVERY = 50
 SHORT_STEPS = 100
-STEP_LIMIT, MEMORY_LIMIT, FILES_LIMIT = 1.1, 20 << 20, 0
+STEP_LIMIT, MEMORY_LIMIT, MORE_LIMIT = 1.1, 20 << 20, 1
 CODE_OF_SIGTERM = 143
 
 
@@ -148,10 +148,10 @@ def summary(found: dict[str, Any]) -> dict[str, float]:
   return {
     "own": float(np.median(own[last])),
     "growth_an_hour": float((np.median(own[last]) - np.median(own[second])) / hours),
-    "files": float(column("files")[second].max()),
-    "more_files": float(column("files")[last].max() - column("files")[second].max()),
-    "threads": float(column("threads")[last].max()),
-    "more_threads": float(column("threads")[last].max() - column("threads")[second].max()),
+    "files": float(np.median(column("files")[last])),
+    "more_files": float(np.median(column("files")[last]) - np.median(column("files")[second])),
+    "threads": float(np.median(column("threads")[last])),
+    "more_threads": float(np.median(column("threads")[last]) - np.median(column("threads")[second])),
     "milliseconds": 1e3 * float(np.median(end)),
     "slower": float(np.median(end) / np.median(middle)),
   }
@@ -170,10 +170,12 @@ def claims(found: dict[str, dict[str, Any]], memory_limit: float, step_limit: fl
     {"name": "flat step time", "passed": worst("slower") <= step_limit,
      "text": f"a step of the last quarter takes at most {worst('slower'):.3f} of one of the second, "
      f"limit {step_limit}"},
-    {"name": "no more files", "passed": worst("more_files") <= FILES_LIMIT,
-     "text": f"{worst('more_files'):.0f} more open files in the last quarter than in the second"},
-    {"name": "no more threads", "passed": worst("more_threads") <= FILES_LIMIT,
-     "text": f"{worst('more_threads'):.0f} more threads in the last quarter than in the second"},
+    {"name": "no more files", "passed": worst("more_files") <= MORE_LIMIT,
+     "text": f"{worst('more_files'):.0f} more open files in the last quarter than in the second, limit "
+     f"{MORE_LIMIT}"},
+    {"name": "no more threads", "passed": worst("more_threads") <= MORE_LIMIT,
+     "text": f"{worst('more_threads'):.0f} more threads in the last quarter than in the second, limit "
+     f"{MORE_LIMIT}"},
     {"name": "stops when told", "passed": codes == {CODE_OF_SIGTERM},
      "text": f"SIGTERM ends both with exit code {', '.join(map(str, sorted(codes)))}"},
   ]
@@ -205,8 +207,8 @@ def main() -> None:
     "command": "python benchmarks/soak.py",
     "note": f"On {machine()}; SASRec on planted sequences. The long run validates and saves every "
     f"{EVERY} steps, which its step time contains; short runs of {SHORT_STEPS} steps follow each other "
-    "in one process, each with its compilation, report and export. Medians and maxima of the last "
-    "quarter, against the second: the first is warm-up.",
+    "in one process, each with its compilation, report and export. Medians of the last quarter, "
+    "against those of the second: the first is warm-up.",
     "tables": [{
       "columns": ["process", "steps", "MiB of own memory", "MiB more an hour", "open files", "more",
                   "threads", "more", "ms/step", "of that before"],

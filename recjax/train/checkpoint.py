@@ -35,7 +35,7 @@ class Store:
   """Checkpoints of one kind in one folder, the newest `keep` of them."""
 
   def __init__(self, folder: pathlib.Path, fingerprint: str, keep: int):
-    self._folder, self._fingerprint = folder, fingerprint
+    self._folder, self._fingerprint, self._saving = folder, fingerprint, None
     folder.mkdir(parents=True, exist_ok=True)
     try:
       self._checkpointer = ocp.training.Checkpointer(
@@ -58,10 +58,10 @@ class Store:
 
   def save(self, step: int, arrays: Any) -> None:
     """Starts writing a tree of arrays as the checkpoint of a step; a complete one stays."""
-    self._checkpointer.wait()
+    self.wait()
     if any(c.step == step for c in self._checkpointer.checkpoints):
       return
-    self._checkpointer.save_checkpointables_async(
+    self._saving = self._checkpointer.save_checkpointables_async(
       step,
       {"arrays": arrays},
       force=True,
@@ -110,11 +110,14 @@ class Store:
 
   def wait(self) -> None:
     """Returns when everything begun is on disk."""
+    saving, self._saving = self._saving, None
+    if saving is not None:
+      saving.result()  # only this ends the thread of the save and closes its files
     self._checkpointer.wait()
 
   def close(self) -> None:
     """Waits, then lets go of the folder."""
-    self._checkpointer.wait()
+    self.wait()
     self._checkpointer.close()
 
 

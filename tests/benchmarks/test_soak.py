@@ -28,7 +28,7 @@ def test_a_slow_start_is_no_growth():
 
 @pytest.mark.parametrize(
   "changes, failing",
-  [({"memory": 25 << 20}, 0), ({"slower": 1.2}, 1), ({"files": 1}, 2), ({"threads": 1}, 3),
+  [({"memory": 25 << 20}, 0), ({"slower": 1.2}, 1), ({"files": 5}, 2), ({"threads": 5}, 3),
    ({"code": 1}, 4)],
 )
 def test_each_kind_of_growth_is_refused(changes, failing):
