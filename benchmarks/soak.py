@@ -111,15 +111,20 @@ def watch(folder: pathlib.Path, seconds: float) -> dict[str, dict[str, Any]]:
       for name, process in processes.items():
         samples[name].append({"time": now, **holdings(process.pid)})
       time.sleep(max(seconds / 720, 0.1))
-    for name, process in processes.items():
+    for name in processes:
       speeds = read_lines(folders[name])[first[name]:]
       found[name] = {
         "samples": samples[name], "steps_per_second": [s["steps_per_second"] for s in speeds],
         "disk": sum(p.stat().st_size for p in folders[name].rglob("*") if p.is_file()),
       }
-      process.send_signal(signal.SIGTERM)
+    until = time.monotonic() + 600
+    while any(p.poll() is None for p in processes.values()) and time.monotonic() < until:
+      # Again and again: a short run that meets it at its last step ends well and forgets it.
+      for process in processes.values():
+        process.terminate()
+      time.sleep(5)
     for name, process in processes.items():
-      found[name]["exit_code"] = process.wait(120)
+      found[name]["exit_code"] = process.poll()
   finally:
     for process in processes.values():
       process.kill()
