@@ -58,7 +58,7 @@ def loop(folder: pathlib.Path) -> None:
   )
   stopped = []
   signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
-  while not stopped:
+  while not (stopped or (folder / "stop").exists()):
     workdir = folder / "run"
     shutil.rmtree(workdir, ignore_errors=True)
     seed = len(read_lines(folder))
@@ -117,14 +117,12 @@ def watch(folder: pathlib.Path, seconds: float) -> dict[str, dict[str, Any]]:
         "samples": samples[name], "steps_per_second": [s["steps_per_second"] for s in speeds],
         "disk": sum(p.stat().st_size for p in folders[name].rglob("*") if p.is_file()),
       }
-    until = time.monotonic() + 600
-    while any(p.poll() is None for p in processes.values()) and time.monotonic() < until:
-      # Again and again: a short run that meets it at its last step ends well and forgets it.
-      for process in processes.values():
-        process.terminate()
-      time.sleep(5)
+    # A short run that is told at its last step ends well and forgets it, but not the file.
+    (folders["short runs"] / "stop").touch()
+    for process in processes.values():
+      process.terminate()
     for name, process in processes.items():
-      found[name]["exit_code"] = process.poll()
+      found[name]["exit_code"] = process.wait(600)
   finally:
     for process in processes.values():
       process.kill()
