@@ -1,16 +1,17 @@
-"""Step time and memory of the row-sparse update as tables grow: cost follows the batch.
+"""Step time and memory of the row-sparse update as tables grow, beside PyTorch's SparseAdam.
 
     python benchmarks/embedding_scale.py [--rows 100000,1000000,10000000,20000000]
 
 Each size runs in a process of its own: tables are created in place, then a window of scanned steps
 (batch 1024, length 50, width 32) is timed several times and the median kept. Peak memory is that of the
-process above what it had before the tables, as a ratio to tables plus optimizer state. The sizes are
-visited in turn several times, so that a noisy machine cannot favour one. Writes
-docs/results/embedding_scale.json.
+process above what it had before the tables, as a ratio to tables plus optimizer state. Sizes and
+systems are visited in turn several times, so that a noisy machine cannot favour one. PyTorch is
+installed into `--peers`, a folder of virtual environments. Writes docs/results/embedding_scale.json.
 """
 
 import argparse
 import json
+import os
 import pathlib
 import resource
 import subprocess
@@ -18,9 +19,14 @@ import sys
 import time
 
 import numpy as np
+from machine import machine
+from peers.environment import FOLDER, python_of
 
 BATCH, LENGTH, WIDTH, STEPS, REPEATS = 1024, 50, 32, 10, 5
-RATIO_LIMIT, MEMORY_LIMIT = 1.25, 1.3
+RATIO_LIMIT, MEMORY_LIMIT, PEER_LIMIT = 1.25, 1.3, 1.0
+OPTIMIZERS = {"recjax, Adagrad": "adagrad", "recjax, lazy Adam": "lazy_adam"}
+# Of the two, the one that computes what SparseAdam does.
+COUNTERPART, PEER = "recjax, lazy Adam", "PyTorch, SparseAdam"
 
 
 def measure(rows: int, optimizer: str) -> dict[str, float]:
@@ -91,67 +97,102 @@ def resident_now() -> int:
   return pages * resource.getpagesize()
 
 
+def measure_torch(rows: int, peers: pathlib.Path) -> dict[str, float]:
+  """The same of PyTorch, with as many threads as there are cores."""
+  sizes = {
+    "rows": rows, "batch": BATCH, "length": LENGTH, "width": WIDTH, "steps": STEPS,
+    "repeats": REPEATS, "threads": len(os.sched_getaffinity(0)),
+  }
+  program = str(pathlib.Path(__file__).parent / "peers" / "torch_embedding.py")
+  flags = [f"--{name}={value}" for name, value in sizes.items()]
+  return _last_line([python_of("torch", peers), program, *flags])
+
+
+def _last_line(command: list[str]) -> dict[str, float]:
+  output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+  return json.loads(output.strip().split("\n")[-1])
+
+
+def claims(runs: dict[str, dict[int, list[dict[str, float]]]]) -> list[dict[str, object]]:
+  """What must hold of runs by system, rows and round."""
+  sizes = list(runs[COUNTERPART])
+  # Within a round all meet the same machine; across rounds it may have been busier.
+  ratio = lambda above, below: float(np.median([
+    a["milliseconds"] / b["milliseconds"] for a, b in zip(above, below, strict=True)
+  ]))
+  own = {name: by_rows for name, by_rows in runs.items() if name != PEER}
+  flat = max(ratio(by_rows[sizes[-1]], by_rows[sizes[0]]) for by_rows in own.values())
+  # Small tables drown in the working memory of a step; the limit is about big ones.
+  large = [rows for rows in sizes if rows >= 10_000_000] or sizes[-1:]
+  memory = max(
+    float(np.median([r["memory_ratio"] for r in by_rows[rows]]))
+    for by_rows in own.values() for rows in large
+  )
+  slower = max(ratio(runs[COUNTERPART][rows], runs[PEER][rows]) for rows in sizes)
+  return [
+    {"name": "flat", "passed": flat <= RATIO_LIMIT,
+     "text": f"step time of the largest over the smallest is {flat:.2f}, limit {RATIO_LIMIT}"},
+    {"name": "in place", "passed": memory <= MEMORY_LIMIT,
+     "text": f"peak memory over tables and their state, from 10 M rows on, is {memory:.2f}, limit "
+     f"{MEMORY_LIMIT}"},
+    {"name": "no slower than PyTorch", "passed": slower <= PEER_LIMIT,
+     "text": f"lazy Adam takes at most {slower:.2f} of the time of SparseAdam at any size, limit "
+     f"{PEER_LIMIT}"},
+  ]
+
+
 def main() -> None:
-  """Runs every size in turn, prints a table and writes the result file."""
+  """Runs every size and system in turn, prints a table and writes the result file."""
   parser = argparse.ArgumentParser()
   parser.add_argument("--rows", default="100000,1000000,10000000,20000000")
-  parser.add_argument("--optimizer", default="adagrad", choices=["adagrad", "lazy_adam"])
   parser.add_argument("--rounds", type=int, default=3)
-  parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+  parser.add_argument("--peers", type=pathlib.Path, default=FOLDER)
+  parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
   arguments = parser.parse_args()
   if arguments.one:
-    print(json.dumps(measure(arguments.one, arguments.optimizer)))
+    print(json.dumps(measure(int(arguments.one[0]), arguments.one[1])))
     return
   from recjax.programs.results import write_result
   from recjax.programs.runs import versions
 
   sizes = [int(r) for r in arguments.rows.split(",")]
-  runs = {rows: [] for rows in sizes}
+  runs = {name: {rows: [] for rows in sizes} for name in (*OPTIMIZERS, PEER)}
   for _ in range(arguments.rounds):
     for rows in sizes:
-      command = [sys.executable, __file__, "--one", str(rows), "--optimizer", arguments.optimizer]
-      output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-      runs[rows].append(json.loads(output.strip().split("\n")[-1]))
-      print(f"{rows:>12,} rows  {runs[rows][-1]['milliseconds']:7.2f} ms/step  "
-            f"memory x{runs[rows][-1]['memory_ratio']:.2f}", flush=True)
-  table = {
-    str(rows): {k: float(np.median([r[k] for r in found])) for k in found[0]}
-    for rows, found in runs.items()
-  }
-  # Within a round the sizes meet the same machine; across rounds it may have been busier.
-  ratio = float(np.median([
-    last["milliseconds"] / first["milliseconds"]
-    for first, last in zip(runs[sizes[0]], runs[sizes[-1]], strict=True)
-  ]))
-  # Small tables drown in the working memory of a step; the limit is about big ones.
-  large = [t["memory_ratio"] for r, t in table.items() if int(r) >= 10_000_000]
-  memory = max(large or [table[str(sizes[-1])]["memory_ratio"]])
-  measured = [
-    {"name": "flat", "passed": ratio <= RATIO_LIMIT,
-     "text": f"step time of the largest over the smallest is {ratio:.2f}, limit {RATIO_LIMIT}"},
-    {"name": "in place", "passed": memory <= MEMORY_LIMIT,
-     "text": f"peak memory over tables and their state, from 10 M rows on, is {memory:.2f}, limit "
-     f"{MEMORY_LIMIT}"},
-  ]
+      for name in runs:
+        if name == PEER:
+          found = measure_torch(rows, arguments.peers)
+        else:
+          command = [sys.executable, __file__, "--one", str(rows), OPTIMIZERS[name]]
+          found = _last_line(command)
+        runs[name][rows].append(found)
+        print(f"{rows:>12,} rows  {name:20}  {found['milliseconds']:7.2f} ms/step  "
+              f"memory x{found['memory_ratio']:.2f}", flush=True)
+  middle = lambda found, key: float(np.median([r[key] for r in found]))
+  measured = claims(runs)
   write_result({
     "name": "embedding_scale",
     "page": "performance",
     "title": "Row-sparse tables: cost follows the batch",
     "command": "python benchmarks/embedding_scale.py",
-    "note": f"Batch {BATCH}, length {LENGTH}, width {WIDTH}, {arguments.optimizer}; medians of "
-    f"{arguments.rounds} rounds in which the sizes take turns, each in a process of its own.",
+    "note": f"On {machine()}. Batch {BATCH}, length {LENGTH}, width {WIDTH}, float32; medians of "
+    f"{arguments.rounds} rounds in which sizes and systems take turns, each in a process of its own, "
+    "with all cores. PyTorch's optimizer state is memory that the system hands out only as rows of it "
+    "are touched.",
     "tables": [{
-      "columns": ["rows", "ms/step", "GiB of tables and state", "peak memory over that", "create s"],
+      "columns": ["rows", "system", "ms/step", "GiB of tables and state", "peak memory over that",
+                  "create s"],
       "rows": [
-        [f"{int(r):,}", f"{t['milliseconds']:.1f}", f"{t['bytes'] / 2**30:.2f}",
-         f"{t['memory_ratio']:.2f}", f"{t['create_seconds']:.1f}"]
-        for r, t in table.items()
+        [f"{rows:,}", name, f"{middle(found, 'milliseconds'):.1f}",
+         f"{middle(found, 'bytes') / 2**30:.2f}", f"{middle(found, 'memory_ratio'):.2f}",
+         f"{middle(found, 'create_seconds'):.1f}"]
+        for rows in sizes for name, found in ((n, by_rows[rows]) for n, by_rows in runs.items())
       ],
     }],
     "claims": measured,
     "passed": all(claim["passed"] for claim in measured),
     "runs": runs,
-    "versions": versions(),
+    "versions": {**versions(), "torch": runs[PEER][sizes[0]][0]["version"]},
   })
   for claim in measured:
     print(f"{'holds' if claim['passed'] else 'FAILS'}: {claim['text']}")

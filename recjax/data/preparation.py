@@ -221,7 +221,8 @@ def order(
   for start, stop in blocks(indptr, rows):
     user = np.repeat(np.arange(start, stop), counts[start:stop])
     values = {name: source.read(name, indptr[start], indptr[stop]) for name in source.dtypes}
-    if "when" in values:
+    # Most logs come in order of time, and looking costs a tenth of sorting.
+    if "when" in values and _late(user, values["when"]).any():
       by_time = np.lexsort((values["when"], user))
       values = {name: column[by_time] for name, column in values.items()}
     again = _repeats(user, values.get("when"), values["item"])
@@ -273,15 +274,25 @@ def core(
     users, items = next_users, next_items
 
 
+def _late(user: np.ndarray, when: np.ndarray) -> np.ndarray:
+  """True [n - 1] for rows that are later than the row of the same user behind them."""
+  return (when[1:] < when[:-1]) & (user[1:] == user[:-1])
+
+
 def _repeats(user: np.ndarray, when: np.ndarray | None, item: np.ndarray) -> np.ndarray:
-  """True [n] for rows whose user, time and item an earlier row has."""
+  """True [n] for rows whose user, time and item an earlier row has; sorted by user and time."""
   keys = (item, user) if when is None else (item, when, user)
+  rows = np.arange(len(user))
+  if when is not None:
+    tied = (user[1:] == user[:-1]) & (when[1:] == when[:-1])
+    rows = np.flatnonzero(np.append(tied, False) | np.append(False, tied))
+    keys = tuple(key[rows] for key in keys)
   order = np.lexsort(keys)
   same = np.ones(max(len(order) - 1, 0), np.bool_)
   for key in keys:
     same &= key[order][1:] == key[order][:-1]
-  again = np.zeros(len(order), np.bool_)
-  again[order[1:]] = same
+  again = np.zeros(len(user), np.bool_)
+  again[rows[order[1:]][same]] = True
   return again
 
 

@@ -35,7 +35,7 @@ class Store:
   """Checkpoints of one kind in one folder, the newest `keep` of them."""
 
   def __init__(self, folder: pathlib.Path, fingerprint: str, keep: int):
-    self._folder, self._fingerprint = folder, fingerprint
+    self._folder, self._fingerprint, self._saving = folder, fingerprint, None
     logging.getLogger("absl").addFilter(_is_not_retold)
     with writing(folder):
       folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ class Store:
     if any(c.step == step for c in self._checkpointer.checkpoints):
       return
     with writing(self._folder):
-      self._checkpointer.save_checkpointables_async(
+      self._saving = self._checkpointer.save_checkpointables_async(
         step,
         {"arrays": arrays},
         force=True,
@@ -113,7 +113,10 @@ class Store:
 
   def wait(self) -> None:
     """Returns when everything begun is on disk; raises StorageError where it could not be."""
+    saving, self._saving = self._saving, None
     with writing(self._folder):
+      if saving is not None:
+        saving.result()  # only this ends the thread of the save and closes its files
       self._checkpointer.wait()
 
   def close(self) -> None:

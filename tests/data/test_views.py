@@ -52,6 +52,19 @@ def test_every_training_event_but_the_first_is_a_target_once(histories, length):
     assert pairs == list(zip(trained[:-1], trained[1:], strict=True))
 
 
+@pytest.mark.parametrize("rule", ["leave_one_out", "user_disjoint"])
+def test_items_are_counted_in_blocks_of_any_size(rule, monkeypatch):
+  rng = np.random.default_rng(0)
+  log = logs.log([rng.integers(1, 9, size).tolist() for size in (7, 1, 3, 12, 2, 5)], num_items=9)
+  split = make_split(log, Split(name=rule, validation_users=0.2, test_users=0.2))
+  expected = np.zeros(10, int)
+  for first, last in zip(split.train_begin, split.train_end, strict=True):
+    np.add.at(expected, np.asarray(log.item[first:last]), 1)
+  for size in (1, 4, 10, 100):
+    monkeypatch.setattr(next_item, "_COUNTED", size)
+    np.testing.assert_array_equal(next_item.item_counts(log, split), expected)
+
+
 def test_ctr_rows_by_hand():
   log = logs.log([[1, 2, 3, 4, 5], [6, 7]], num_items=9, category=[0, 1, 1, 1, 2, 2, 2, 3, 3, 3])
   config = ctr.Config(length=2, negatives=2, candidates=3)

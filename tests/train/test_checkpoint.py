@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -149,3 +150,15 @@ def test_foreign_checkpoints_are_refused_and_may_be_allowed(tmp_path):
   wider["state"]["table"] = jax.ShapeDtypeStruct((64, 32), np.float32)
   with pytest.raises(CheckpointError, match=r"2 is damaged \(or of another shape: "):
     store.load(2, wider, allow_foreign=True)
+
+
+def test_saving_again_and_again_leaves_no_files_and_threads_behind(tmp_path):
+  arrays, _ = placed(mesh(1, 1))
+  store = Store(tmp_path, "mine", 2)
+  held = []
+  for step in range(6):
+    store.save(step, arrays)
+    store.wait()
+    held.append((len(os.listdir("/proc/self/fd")), threading.active_count()))
+  store.close()
+  assert held[-1] == held[1], held

@@ -12,12 +12,15 @@ import numpy as np
 
 from recjax.data.counts import TrainingCounts, count_transitions
 from recjax.data.log import EventLog
+from recjax.data.preparation import blocks
 from recjax.data.schema import Field, Schema
 from recjax.data.splits import Holdout, Split
 from recjax.data.views.rows import Cases, Rows, View
 from recjax.errors import DataError
 from recjax.ranges import Positive
 from recjax.registry import unknown
+
+_COUNTED = 1 << 20  # events whose items are counted at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,14 +157,18 @@ def position_dtype(end: np.ndarray) -> type:
 
 
 def item_counts(log: EventLog, split: Split) -> np.ndarray:
-  """How often each item occurs among the training events, int64 [item vocabulary]."""
-  return np.bincount(train_items(log, split), minlength=log.vocabularies["item"])
+  """How often each item occurs among the training events, int64 [item vocabulary].
 
-
-def train_items(log: EventLog, split: Split) -> np.ndarray:
-  """Items of all training events, in log order."""
-  step = np.zeros(log.num_events + 1, np.int8)
-  trained = split.train_end > split.train_begin
-  step[split.train_begin[trained]] += 1
-  step[split.train_end[trained]] -= 1
-  return np.asarray(log.item)[np.cumsum(step[:-1], dtype=np.int8) > 0]
+  Memory follows the vocabularies, not the number of events.
+  """
+  counts = np.zeros(log.vocabularies["item"], np.int64)
+  indptr = np.asarray(log.indptr)
+  for start, stop in blocks(indptr, _COUNTED):
+    first, last = indptr[start], indptr[stop]
+    begin, end = split.train_begin[start:stop] - first, split.train_end[start:stop] - first
+    step = np.zeros(last - first + 1, np.int8)
+    step[begin[end > begin]] += 1
+    step[end[end > begin]] -= 1
+    trained = np.cumsum(step[:-1], dtype=np.int8) > 0
+    counts += np.bincount(log.item[first:last][trained], minlength=len(counts))
+  return counts
