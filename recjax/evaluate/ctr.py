@@ -38,8 +38,6 @@ class Config:
     if self.ties not in click.TIES:
       raise ConfigError(unknown("treatment of ties", self.ties, click.TIES))
     click.check_keep_rate(self.negative_keep_rate)
-    if self.bins < 1 or self.batch_size < 1:
-      raise ConfigError("bins and batch_size must be at least 1.")
 
 
 def build(

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from recjax.data.views.rows import Cases
-from recjax.errors import ConfigError
 from recjax.evaluate.evaluation import (
   Catalogue,
   Evaluation,
@@ -30,10 +29,6 @@ class Config:
   repeats: Positive = 4  # noises and times drawn for each sample
   batch_size: Positive = 1024
   seed: Count = 0
-
-  def __post_init__(self):
-    if self.repeats < 1 or self.batch_size < 1:
-      raise ConfigError("repeats and batch_size must be at least 1.")
 
 
 def build(

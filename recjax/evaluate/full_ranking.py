@@ -44,12 +44,10 @@ class Config:
   block_size: Positive = 16384  # items scored at once; memory is batch_size x block_size scores
 
   def __post_init__(self):
-    if not self.cutoffs or min(self.cutoffs) < 1:
-      raise ConfigError(f"cutoffs must be positive list lengths, got {self.cutoffs}.")
+    if not self.cutoffs:
+      raise ConfigError("cutoffs are the lengths of lists, at least one of them.")
     if self.ideal not in (*ranking.IDEALS, "both"):
       raise ConfigError(unknown("ideal list for ndcg", self.ideal, (*ranking.IDEALS, "both")))
-    if self.batch_size < 1 or self.block_size < 1:
-      raise ConfigError("batch_size and block_size must be at least 1.")
     if self.by_transitions:
       strata.check_least(self.by_transitions)
 

@@ -47,8 +47,8 @@ class Config:
   seed: Count = 0  # of the starting noises
 
   def __post_init__(self):
-    if min(self.steps, self.batch_size) < 1 or self.mixtures < 0 or self.mixtures == 1:
-      raise ConfigError("steps and batch_size must be at least 1, and mixtures 0 or at least 2.")
+    if self.mixtures == 1:
+      raise ConfigError("mixtures are 0 or at least 2 steps of a walk, not 1.")
 
 
 def build(

@@ -45,11 +45,9 @@ class Config:
   batch_size: Positive = 256  # users scored at once
 
   def __post_init__(self):
-    if self.negatives < 1 or self.batch_size < 1:
-      raise ConfigError("negatives and batch_size must be at least 1.")
     if self.sampling not in SAMPLING:
       raise ConfigError(unknown("sampling of negatives", self.sampling, SAMPLING))
-    if not self.cutoffs or min(self.cutoffs) < 1 or max(self.cutoffs) > self.negatives:
+    if not self.cutoffs or max(self.cutoffs) > self.negatives:
       raise ConfigError(
         f"cutoffs must be between 1 and the {self.negatives} negatives, got {self.cutoffs}."
       )

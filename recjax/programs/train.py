@@ -149,7 +149,7 @@ def train(
       if due or last or interrupted or (every and step % every == 0):
         progress.seconds = np.float64(watch.total())
         latest.save(step, {"state": state, "progress": progress.arrays()})
-      if interrupted and not last:
+      if interrupted:
         log.info("Interrupted at step %d; the same command goes on from there.", step)
         return {"status": "interrupted", "step": step}
     variables = keep_best.load(abstract.variables)

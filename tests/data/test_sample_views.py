@@ -105,8 +105,6 @@ def test_mistakes_are_named(table):
       view.build(view.Config(), logs.log([[1, 2]]), None)
   with pytest.raises(ConfigError, match="Unknown view.support 'token'. Did you mean 'tokens'"):
     sample_pairs.Config(support="token")
-  with pytest.raises(ConfigError, match="must be at least 1"):
-    sample_pairs.Config(chunks=0)
   with pytest.raises(ConfigError, match="above 0 and below 0.5, not 0.5"):
     samples.Config(held_out=0.5)
   with pytest.raises(DataError, match="has no tokens of its users"):

@@ -301,9 +301,7 @@ def test_missing_predictions_and_cases_are_named(catalogue):
   "make",
   [
     lambda: full_ranking.Config(cutoffs=()),
-    lambda: full_ranking.Config(cutoffs=(0, 5)),
     lambda: full_ranking.Config(ideal="best"),
-    lambda: full_ranking.Config(block_size=0),
     lambda: sampled_ranking.Config(sampling="popular"),
     lambda: sampled_ranking.Config(negatives=5),
     lambda: ctr.Config(ties="right"),

@@ -33,8 +33,8 @@ def build(config: Config, log: EventLog, split: Split) -> View:
   """Rows with user_id, group_id, hist_*, target_*, label, weight; `*` is item and, if known, cat."""
   if not isinstance(log, EventLog):
     raise DataError("The view 'ctr' needs an event log; for a click table take the view 'table'.")
-  if min(config.negatives, config.candidates - 1) < 1:
-    raise ConfigError("The view 'ctr' needs view.negatives >= 1 and view.candidates >= 2.")
+  if config.candidates < 2:
+    raise ConfigError("The view 'ctr' needs view.candidates >= 2, a positive and a negative.")
   first = split.train_begin + 1
   user = np.repeat(np.arange(len(first)), np.maximum(split.train_end - first, 0))
   if not len(user):

@@ -41,10 +41,8 @@ def build(config: Config, log: EventLog, split: Split) -> View:
     raise DataError(
       "The view 'interest_functions' needs an event log; this data set is a click table."
     )
-  if config.length < 2 or config.unit < 0 or config.pause < 0:
-    raise ConfigError(
-      "The view 'interest_functions' needs view.length >= 2, and view.unit and view.pause of 0 or more."
-    )
+  if config.length < 2:
+    raise ConfigError("The view 'interest_functions' needs rows of view.length >= 2 events.")
   if log.time is None and (config.unit or config.pause):
     raise ConfigError(f"view.unit and view.pause count seconds, but {log.name} has no times.")
   window = windows(split.train_begin, split.train_end, config.length - 1)

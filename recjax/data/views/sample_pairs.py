@@ -36,8 +36,6 @@ class Config:
   def __post_init__(self):
     if self.support not in SUPPORTS:
       raise ConfigError(unknown("view.support", self.support, SUPPORTS))
-    if min(self.chunks, self.validation_samples, self.test_samples) < 1:
-      raise ConfigError("config.view.chunks and numbers of samples must be at least 1.")
 
 
 def build(config: Config, data: PreferenceTable, split: None) -> View:

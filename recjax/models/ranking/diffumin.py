@@ -44,7 +44,7 @@ incomplete in places and disagrees with itself in others, which is noted.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -74,7 +74,7 @@ from recjax.nn.multi_interest import (
 from recjax.nn.normalize import NORMS
 from recjax.nn.short_term import ShortTerm
 from recjax.nn.tower import CTRTower
-from recjax.ranges import Above0, Count, Positive, Rate, Weight
+from recjax.ranges import Above0, Count, Positive, Range, Rate, Weight
 from recjax.registry import unknown
 
 GENERATORS = ("none", "diffusion", "vae")
@@ -94,7 +94,8 @@ class Config:
   channels: Positive = 4  # K, interests of a user [4]
   orthogonal: bool = True  # channels by Gram-Schmidt; else each normalised by itself
   routing: str = "top1"  # top1 | soft: a behaviour's channel, or a softmax over all
-  keep_share: float = 0.2  # p: of the history, what a channel keeps at most [100 behaviours]
+  # p: of the history, what a channel keeps at most [100 behaviours].
+  keep_share: Annotated[float, Range(0, 1, above_low=True)] = 0.2
   filter_order: str = "routed_first"  # routed_first | topk_first [topk_first]
   denominator: str = "real"  # real | length: what divides a channel's sum [length]
   # Generator.
@@ -397,14 +398,10 @@ def _check(config, schema):
   width = config.item_width + kinds * config.category_width
   if width % config.heads:
     raise ConfigError(f"heads={config.heads} does not divide {width}, the width of an item.")
-  if not 1 <= config.channels <= width:
-    raise ConfigError(f"channels={config.channels} is not within 1 and {width}, an item's width.")
-  if not 0 < config.keep_share <= 1:
-    raise ConfigError(f"keep_share={config.keep_share} is not above 0 and at most 1.")
-  if not 1 <= config.sampler_steps <= config.start_t + 1 <= config.diffusion_steps:
+  if config.channels > width:
+    raise ConfigError(f"channels={config.channels} is above {width}, an item's width.")
+  if not config.sampler_steps <= config.start_t + 1 <= config.diffusion_steps:
     raise ConfigError(
       f"sampler_steps={config.sampler_steps}, start_t={config.start_t} and diffusion_steps="
-      f"{config.diffusion_steps} need 1 <= sampler_steps <= start_t + 1 <= diffusion_steps."
+      f"{config.diffusion_steps} need sampler_steps <= start_t + 1 <= diffusion_steps."
     )
-  if config.temperature <= 0:
-    raise ConfigError(f"temperature={config.temperature} is not above 0.")

@@ -49,14 +49,12 @@ def build(
 ) -> Learner:
   """A learner without loss, whose `fit(log, split)` counts the training events.
 
-  `counts` is not needed: fit reads the log itself. Raises ConfigError for an unknown kind, for
-  neighbours below 1 and for a schema without hist_item and hist_mask.
+  `counts` is not needed: fit reads the log itself. Raises ConfigError for an unknown kind and for a
+  schema without hist_item and hist_mask.
   """
   del counts
   if config.kind not in KINDS:
     raise ConfigError(unknown("kind", config.kind, KINDS))
-  if config.neighbours < 1:
-    raise ConfigError(f"item_knn must keep at least one neighbour, not {config.neighbours}.")
   require(schema, "hist_item", "hist_mask")
 
   def init(key, tables, batch):

@@ -20,7 +20,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from recjax.data.schema import Schema
-from recjax.errors import ConfigError
 from recjax.models.learner import Learner
 from recjax.models.retrieval._next_item import build_next_item
 from recjax.nn.gru import GRU
@@ -65,8 +64,6 @@ def build(
   config: Config, schema: Schema, counts: Mapping[str, np.ndarray] | None = None
 ) -> Learner:
   """The learner; see `_next_item.build_next_item` for fields, losses and errors."""
-  if config.layers < 1:
-    raise ConfigError(f"GRU4Rec needs at least one layer, not {config.layers}.")
   return build_next_item(
     GRU4Rec(config),
     TableSpec("item", config.width, config.stddev),

@@ -301,15 +301,12 @@ def _check(config, schema):
   require(schema, "user_id", "hist_item", "hist_time", "hist_mask", "hist_asked")
   process.AttentivePath(config.width, config.heads)  # refuses heads that cannot share the width
   length = schema.fields["hist_item"].shape[0]
-  if not 0 <= config.contexts_min <= config.contexts_max:
+  if config.contexts_min > config.contexts_max:
     raise ConfigError(
-      "idnp needs 0 <= contexts_min <= contexts_max, not "
+      "idnp needs contexts_min <= contexts_max, not "
       f"{config.contexts_min} and {config.contexts_max}."
     )
-  if not 1 <= config.targets <= length:
+  if config.targets > length:
     raise ConfigError(f"Of rows of {length} events, 1 to {length} are targets, not {config.targets}.")
-  least = min(config.width, config.latent_width, config.window, config.kernel, config.samples)
-  if least < 1 or not config.dilations or min(config.dilations) < 1:
-    raise ConfigError(
-      "idnp needs width, latent_width, window, kernel and samples of 1 or more, and dilations."
-    )
+  if not config.dilations:
+    raise ConfigError("idnp needs dilations, one for each block of its encoder.")

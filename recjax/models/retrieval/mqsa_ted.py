@@ -153,19 +153,8 @@ def build(
   Its `init` needs `counts` with transitions (`data.counts.TrainingCounts`) where lambda_kd is above
   0, and keeps the teacher in `statistics`. Raises ConfigError for settings that cannot work.
   """
-  if config.heads < 1 or config.width % config.heads:
+  if config.width % config.heads:
     raise ConfigError(f"{config.heads} heads cannot share the width {config.width} evenly.")
-  if config.blocks < 1 or config.query_window < 1:
-    raise ConfigError(
-      "MQSA needs at least one block and a query of at least one item, not "
-      f"{config.blocks} and {config.query_window}."
-    )
-  if not 0.0 <= config.alpha <= 1.0:
-    raise ConfigError(f"alpha is a share between 0 and 1, not {config.alpha}.")
-  if min(config.lambda_kd, config.l2) < 0:
-    raise ConfigError(
-      f"lambda_kd and l2 are weights of 0 or more, not {config.lambda_kd} and {config.l2}."
-    )
   require(schema, "hist_item")
   length, size = schema.fields["hist_item"].shape[0], schema.vocabularies["item"]
   base = build_next_item(

@@ -121,7 +121,7 @@ def build(
   """The learner; see `_next_item.build_next_item` for fields, losses and errors."""
   if config.norm not in LAYOUTS:
     raise ConfigError(unknown("norm", config.norm, LAYOUTS))
-  if config.heads < 1 or config.width % config.heads:
+  if config.width % config.heads:
     raise ConfigError(f"{config.heads} heads cannot share the width {config.width} evenly.")
   require(schema, "hist_item")
   return build_next_item(

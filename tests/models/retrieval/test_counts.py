@@ -206,7 +206,5 @@ def test_an_empty_training_range_is_refused_and_empty_users_are_skipped():
 def test_mistakes_are_named():
   with pytest.raises(ConfigError, match="Unknown kind 'item_nn'. Did you mean 'item_knn'"):
     learner("item_nn")
-  with pytest.raises(ConfigError, match="at least one neighbour"):
-    learner("item_knn", neighbours=0)
   with pytest.raises(ConfigError, match="fit it on a log"):
     learner("popularity").init(None, {}, {})

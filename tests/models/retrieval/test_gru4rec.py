@@ -7,7 +7,6 @@ import optax
 import pytest
 
 from recjax.data.schema import Field, Schema
-from recjax.errors import ConfigError
 from recjax.models.retrieval import gru4rec
 from recjax.nn.tables import init_rows
 
@@ -71,11 +70,6 @@ def test_gradients_are_finite(loss):
   slope = jax.jit(jax.grad(lambda v: learner.loss(v, rows, key).loss))(variables)
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
   np.testing.assert_array_equal(slope["tables"]["item"][0], 0)
-
-
-def test_no_layers_is_refused():
-  with pytest.raises(ConfigError, match="at least one layer"):
-    gru4rec.build(gru4rec.Config(layers=0), SCHEMA)
 
 
 def test_learns_a_planted_chain():

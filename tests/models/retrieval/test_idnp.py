@@ -413,7 +413,7 @@ def test_the_encoder_alone_follows_two_interests_that_take_turns():
     ({"latent_source": "post"}, "Did you mean 'posterior'"),
     ({"contexts_min": 9}, "contexts_min <= contexts_max, not 9 and 4"),
     ({"targets": 7}, "Of rows of 6 events, 1 to 6 are targets, not 7"),
-    ({"dilations": ()}, "and dilations"),
+    ({"dilations": ()}, "needs dilations"),
     ({"heads": 3}, "3 heads cannot share the width 8 evenly"),
   ],
 )

@@ -299,10 +299,6 @@ def test_learns_more_of_the_transitions_with_ted():
   ("options", "message"),
   [
     ({"heads": 3}, "3 heads cannot share the width 8 evenly"),
-    ({"query_window": 0}, "a query of at least one item, not 1 and 0"),
-    ({"blocks": 0}, "not 0 and 3"),
-    ({"alpha": 1.5}, "alpha is a share between 0 and 1, not 1.5"),
-    ({"l2": -1.0}, "weights of 0 or more, not 0.1 and -1.0"),
     ({"groups": 0}, "at least one group of rows, not 0"),
   ],
 )
