@@ -1,6 +1,7 @@
 """Stored results, docs/results/NAME.json, and the pages made from them.
 
-A result names its page, one of PAGES; proofs have none and stand on docs/results.md.
+A result names its page, one of PAGES; proofs have none and stand on docs/results.md. What was measured
+of performance and reliability also stands in README.md, between two marks.
 """
 
 import json
@@ -22,6 +23,8 @@ PAGES = {
   "by hand. What is injected, how often, and what came of it.\n",
 }
 
+MARKS = ("<!-- measured: made from docs/results -->", "<!-- end of what was measured -->")
+
 
 def write_result(result: Mapping[str, Any]) -> None:
   """Stores a result under its name and makes the pages anew."""
@@ -31,12 +34,33 @@ def write_result(result: Mapping[str, Any]) -> None:
 
 
 def write_pages() -> None:
-  """Makes docs/PAGE.md of every page from its stored results."""
+  """Makes docs/PAGE.md of every page from its stored results, and README's list of claims."""
   stored = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
   for page, head in PAGES.items():
     own = [section(result) for result in stored if result.get("page", "results") == page]
     if own:
       FOLDER.with_name(f"{page}.md").write_text("\n".join([head, *own]))
+  readme = FOLDER.parents[1] / "README.md"
+  if readme.is_file():
+    readme.write_text(with_claims(readme.read_text(), stored))
+
+
+def with_claims(text: str, stored: list[Mapping[str, Any]]) -> str:
+  """The text with what results say of performance and reliability between MARKS, where it has them."""
+  before, begin, rest = text.partition(MARKS[0])
+  _, end, after = rest.partition(MARKS[1])
+  if not end:
+    return text
+  lines = [
+    f"- {result['title']}: {'; '.join(_claim(claim) for claim in result['claims'])}."
+    for page in PAGES for result in stored
+    if page != "results" and result.get("page") == page and result.get("claims")
+  ]
+  return "\n".join([f"{before}{begin}", "", *lines, "", f"{end}{after}"])
+
+
+def _claim(claim: Mapping[str, Any]) -> str:
+  return claim["text"] if claim["passed"] else f"**not met**: {claim['text']}"
 
 
 def section(result: Mapping[str, Any]) -> str:

@@ -2,10 +2,12 @@
 
 import pathlib
 import re
+import shutil
 
 import pytest
 
 from recjax import registry
+from recjax.programs import results
 from recjax.programs.runs import read_config_file
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -39,3 +41,14 @@ def test_readme_has_a_row_for_every_model():
     assert module.replace(".", "/") + ".py" in text
   for path in (ROOT / "experiments").glob("*.py"):
     assert f"experiments/{path.name}" in text
+
+
+def test_generated_pages_are_those_of_the_stored_results(monkeypatch, tmp_path):
+  """Nobody wrote into them by hand, and none was forgotten."""
+  copy = tmp_path / "docs" / "results"
+  shutil.copytree(ROOT / "docs" / "results", copy)
+  shutil.copy(ROOT / "README.md", tmp_path)
+  monkeypatch.setattr(results, "FOLDER", copy)
+  results.write_pages()
+  for path in [*copy.parent.glob("*.md"), tmp_path / "README.md"]:
+    assert path.read_text() == (ROOT / path.relative_to(tmp_path)).read_text(), path.name

@@ -138,3 +138,18 @@ def test_every_result_stands_on_its_page(tmp_path, monkeypatch):
   assert sorted(pages) == ["performance.md", "results.md"]
   assert "Steps a second" in pages["performance.md"] and "A proof" not in pages["performance.md"]
   assert "A proof" in pages["results.md"] and "Steps a second" not in pages["results.md"]
+
+
+def test_readme_says_what_was_measured(tmp_path, monkeypatch):
+  monkeypatch.setattr(results, "FOLDER", tmp_path / "docs" / "results")
+  begin, end = results.MARKS
+  (tmp_path / "README.md").write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+  claims = [
+    {"name": "x", "passed": True, "text": "9 times as fast"},
+    {"name": "y", "passed": False, "text": "flat memory"},
+  ]
+  result = {"name": "a", "title": "Steps", "command": "python a.py", "page": "reliability"}
+  for _ in range(2):  # the second time changes nothing
+    results.write_result({**result, "claims": claims})
+  line = "- Steps: 9 times as fast; **not met**: flat memory."
+  assert (tmp_path / "README.md").read_text() == f"before\n{begin}\n\n{line}\n\n{end}\nafter\n"
