@@ -57,7 +57,7 @@ def experiment(folder: pathlib.Path, steps: int, workers: int):
     data={"name": f"{folder}/", "cache": str(folder / "cache")},
     view={"name": "next_item", "length": LENGTH},
     model={"name": "sasrec", "width": 64, "heads": 1, "loss": "sampled_softmax"},
-    evaluate={},
+    evaluate={"full_ranking": {}},
     train={"batch_size": BATCH, "steps": steps, "feed": "streaming", "workers": workers},
     tables={"training": "rows"},
   ))
