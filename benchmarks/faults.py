@@ -18,9 +18,9 @@ import xml.etree.ElementTree as ElementTree
 from typing import Any
 
 from machine import machine
+from store import store
 
-from recjax.programs.results import FOLDER, write_result
-from recjax.programs.runs import versions
+from recjax.programs.results import FOLDER
 
 # Part -> what is claimed of it; the part is the file tests/faults/test_PART.py.
 PARTS = {
@@ -95,9 +95,7 @@ def result(parts: dict[str, Any]) -> dict[str, Any]:
     }],
     "claims": claims,
     "left_out": [name for name in PARTS if name not in parts],
-    "passed": all(claim["passed"] for claim in claims),
     "parts": known,
-    "versions": versions(),
   }
 
 
@@ -113,9 +111,7 @@ def main() -> None:
   for part in chosen:
     found = run(part)
     parts = json.loads(stored.read_text())["parts"] if stored.is_file() else {}
-    write_result(result({**parts, part: found}))
-  for claim in json.loads(stored.read_text())["claims"]:
-    print(f"{'holds' if claim['passed'] else 'FAILS'}: {claim['text']}")
+    store(result({**parts, part: found}))
 
 
 if __name__ == "__main__":

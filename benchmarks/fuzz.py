@@ -29,9 +29,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from fuzz import configs, files, flags  # noqa: E402 - found by what stands above
 from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: E402
-
-from recjax.programs.results import write_result  # noqa: E402
-from recjax.programs.runs import versions  # noqa: E402
+from store import store  # noqa: E402
 
 OUTCOMES = ("accepted", "refused", "failed")
 LEAST = 500  # mutations of each kind of input that the claims need
@@ -133,7 +131,7 @@ def main() -> None:
   accepted = sum(totals[name][0] for name in data)
   count = sum(map(sum, totals.values()))
   broken = [f for found in failures.values() for f in found]
-  result = {
+  passed = store({
     "name": "fuzz",
     "title": "Mutated configs, command lines and data files",
     "page": "reliability",
@@ -156,10 +154,8 @@ def main() -> None:
     ],
     "failures": failures,
     "errors": errors,
-    "versions": versions(),
-  }
-  write_result(result)
-  sys.exit(0 if all(claim["passed"] for claim in result["claims"]) else 1)
+  })
+  sys.exit(0 if passed else 1)
 
 
 if __name__ == "__main__":

@@ -188,8 +188,7 @@ def main() -> None:
     name, folder, *rest = json.loads(arguments.phase)
     print(json.dumps(PHASES[name](pathlib.Path(folder), *rest)))
     return
-  from recjax.programs.results import write_result
-  from recjax.programs.runs import versions
+  from store import store
 
   arguments.folder.mkdir(parents=True, exist_ok=True)
   need, free = DISK_AN_EVENT * arguments.events, shutil.disk_usage(arguments.folder).free
@@ -209,7 +208,7 @@ def main() -> None:
   held = claims(runs)
   mebibytes = lambda phase, *what: [f"{phase[w] / 2**20:,.0f}" for w in what]
   memory = ("own", "mapped")
-  write_result({
+  store({
     "name": "streaming",
     "page": "performance",
     "title": "Streaming: a log that need not fit in memory",
@@ -238,12 +237,8 @@ def main() -> None:
        ]},
     ],
     "claims": held,
-    "passed": all(claim["passed"] for claim in held),
     "runs": runs,
-    "versions": versions(),
   })
-  for claim in held:
-    print(f"{'holds' if claim['passed'] else 'FAILS'}: {claim['text']}")
 
 
 if __name__ == "__main__":

@@ -164,8 +164,7 @@ def time_evaluation(data: str, own: pathlib.Path, answers: dict[int, int]) -> di
 
 def compare(data: str, options) -> None:
   """Everything for one data set."""
-  from recjax.programs.results import write_result
-  from recjax.programs.runs import versions
+  from store import store
 
   scratch = pathlib.Path(tempfile.mkdtemp(prefix=f"quality_{data}_", dir=options.scratch))
   cache = scratch / "cache"
@@ -221,7 +220,7 @@ def compare(data: str, options) -> None:
        "text": f"full ranking is {ratio:.1f} times as fast as RecBole's"},
       {"name": "same metric", "passed": same, "text": "both metric codes agree on RecBole's lists"},
     ]
-  write_result({
+  store({
     "name": f"time_to_quality_{data}", "page": "performance",
     "title": f"Time to quality: SASRec on {data}",
     "command": f"python benchmarks/time_to_quality.py --data {data}",
@@ -229,8 +228,7 @@ def compare(data: str, options) -> None:
     "leave-one-out, validation part, full ranking, seen items left out. Peers keep their own defaults "
     "otherwise, and their clock stops while lists are made; recjax's includes start, compilation and "
     "evaluation.",
-    "tables": tables, "claims": claims, "passed": all(claim["passed"] for claim in claims),
-    "curves": curves, "versions": versions(),
+    "tables": tables, "claims": claims, "curves": curves,
   })
 
 

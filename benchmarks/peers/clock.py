@@ -1,8 +1,9 @@
-"""What the programs of the peers share: a clock that stops while lists are made, and their files.
+"""What the programs of the peers share: arguments, a clock that stops while lists are made, files.
 
 Runs in the virtual environment of a peer, so it imports NumPy and the standard library only.
 """
 
+import argparse
 import contextlib
 import json
 import pathlib
@@ -28,6 +29,21 @@ class Clock:
     started = time.monotonic()
     yield
     self._out += time.monotonic() - started
+
+
+def parse(**extra):
+  """The arguments of every peer's program, and those that a peer adds: name -> (default, help)."""
+  parser = argparse.ArgumentParser()
+  for name in ("data", "out"):
+    parser.add_argument(f"--{name}", required=True)
+  parser.add_argument("--seconds", type=float, required=True)
+  for name in ("length", "width", "layers", "heads"):
+    parser.add_argument(f"--{name}", type=int, required=True)
+  for name, (default, text) in extra.items():
+    parser.add_argument(f"--{name}", type=type(default), default=default, help=text)
+  parser.add_argument("--list", type=int, default=11)
+  parser.add_argument("--seed", type=int, default=0)
+  return parser.parse_args()
 
 
 def write_lists(folder, number, seconds, users, ids, scores, **facts):

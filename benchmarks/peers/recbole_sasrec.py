@@ -7,11 +7,10 @@ unseen items, and after the last of them stand those that its own evaluation ran
 its time.
 """
 
-import argparse
 import pathlib
 import time
 
-from clock import Clock, write_lists
+from clock import Clock, parse, write_lists
 
 clock = Clock()
 
@@ -26,7 +25,6 @@ from recbole.utils import init_seed  # noqa: E402
 
 class Over(Exception):
   """The time is up."""
-
 
 class Watched:
   """Batches of a loader, and a look at the clock between any two of them."""
@@ -48,18 +46,7 @@ class Watched:
 
 def main():
   """Trains until the time is up."""
-  parser = argparse.ArgumentParser()
-  parser.add_argument("--data", required=True)
-  parser.add_argument("--out", required=True)
-  parser.add_argument("--seconds", type=float, required=True)
-  parser.add_argument("--length", type=int, required=True)
-  parser.add_argument("--width", type=int, required=True)
-  parser.add_argument("--layers", type=int, required=True)
-  parser.add_argument("--heads", type=int, required=True)
-  parser.add_argument("--every", type=float, default=60.0, help="seconds between two lists")
-  parser.add_argument("--list", type=int, default=11)
-  parser.add_argument("--seed", type=int, default=0)
-  arguments = parser.parse_args()
+  arguments = parse(every=(60.0, "seconds between two lists"))
   out = pathlib.Path(arguments.out)
   with clock.paused():  # writing its file format is not its doing
     folder = out / "atomic" / "events"

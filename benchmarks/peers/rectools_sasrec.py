@@ -4,9 +4,7 @@ Runs in the virtual environment of RecTools. Its own defaults are kept but for t
 those of the model that it is compared with, and the number of epochs, which is bound by time.
 """
 
-import argparse
-
-from clock import Clock, write_lists
+from clock import Clock, parse, write_lists
 
 clock = Clock()
 
@@ -20,18 +18,7 @@ from rectools.models import SASRecModel  # noqa: E402
 
 def main():
   """Trains until the time is up."""
-  parser = argparse.ArgumentParser()
-  parser.add_argument("--data", required=True)
-  parser.add_argument("--out", required=True)
-  parser.add_argument("--seconds", type=float, required=True)
-  parser.add_argument("--length", type=int, required=True)
-  parser.add_argument("--width", type=int, required=True)
-  parser.add_argument("--layers", type=int, required=True)
-  parser.add_argument("--heads", type=int, required=True)
-  parser.add_argument("--epochs", type=int, default=1, help="between two looks at the lists")
-  parser.add_argument("--list", type=int, default=11)
-  parser.add_argument("--seed", type=int, default=0)
-  arguments = parser.parse_args()
+  arguments = parse(epochs=(1, "between two looks at the lists"))
   torch.manual_seed(arguments.seed)
   np.random.seed(arguments.seed)  # noqa: NPY002, what RecTools draws from
   with np.load(arguments.data) as data:

@@ -25,8 +25,8 @@ def test_a_failed_or_skipped_test_is_a_row_and_a_failed_one_breaks_the_claim(mon
   ]
   assert (found["passed"], found["failed"], found["skipped"], found["seconds"]) == (1, 1, 1, 2.0)
   result = faults.result({"kill": found})
-  assert not result["passed"] and "memory" in result["left_out"]
-  assert faults.result({"kill": {**found, "failed": 0}})["passed"]
+  assert not result["claims"][0]["passed"] and "memory" in result["left_out"]
+  assert faults.result({"kill": {**found, "failed": 0}})["claims"][0]["passed"]
   assert sorted(faults.PARTS) == sorted(
     path.stem.removeprefix("test_") for path in (running.ROOT / "tests/faults").glob("test_*.py")
     if path.stem != "test_results"

@@ -50,7 +50,7 @@ def test_workers_that_outlive_a_killed_run_do_not_hold_the_lock(tmp_path):
   running.when(first, lambda: bool(read_metrics(tmp_path)), signal.SIGKILL)
   first.communicate()
   with locked(tmp_path):
-    pass
+    assert f"process {os.getpid()} on" in (tmp_path / ".lock").read_text()
 
 
 def test_a_stage_that_another_run_trains_is_refused(tmp_path):

@@ -4,6 +4,7 @@
 """
 
 import itertools
+import re
 
 import pyarrow as pa
 import pytest
@@ -19,21 +20,22 @@ EXAMPLES = settings(
 _numbers = itertools.count()
 
 
-def check(case, tmp_path):
+def failure(case, tmp_path):
+  """What went wrong with a case, or None."""
   outcome, said = files.judge(case, tmp_path / str(next(_numbers)))
-  assert outcome != "failed", (case.kind, case.detail, case.options, said)
+  return (case.kind, case.detail, case.options, said) if outcome == "failed" else None
 
 
 @EXAMPLES
 @given(case=files.csv_cases())
 def test_csv(case, tmp_path):
-  check(case, tmp_path)
+  assert failure(case, tmp_path) is None
 
 
 @EXAMPLES
 @given(case=files.parquet_cases())
 def test_parquet(case, tmp_path):
-  check(case, tmp_path)
+  assert failure(case, tmp_path) is None
 
 
 def csv_case(data, name="log.csv", **options):
@@ -52,16 +54,18 @@ def parquet_case(columns, which="interactions", ids="numbered"):
 ROWS = [list(files.HEADER), *files.table_of_rows()]
 
 
-def refused(case, tmp_path, message):
-  with pytest.raises(DataError, match=message):
+def refusal(case, tmp_path):
+  """The sentence with which a case is refused."""
+  with pytest.raises(DataError) as caught:
     files.read(case, tmp_path / "case")
+  return str(caught.value)
 
 
 def test_a_quote_that_is_not_closed_swallows_no_rows(tmp_path):
   lines = files.write_csv(ROWS).split(b"\n")
   lines[16] = lines[16].replace(b",note", b',"note')
   case = csv_case(b"\n".join(lines))
-  refused(case, tmp_path, "log.csv: the quotes in the row that begins in line 17")
+  assert "log.csv: the quotes in the row that begins in line 17" in refusal(case, tmp_path)
 
 
 def test_a_quoted_line_end_is_a_value(tmp_path):
@@ -74,19 +78,21 @@ def test_a_quoted_line_end_is_a_value(tmp_path):
 
 def test_two_columns_of_one_name_are_refused(tmp_path):
   data = files.write_csv([[*row, row[0]] for row in ROWS])
-  refused(csv_case(data), tmp_path, "log.csv has several columns called 'who'")
+  assert "log.csv has several columns called 'who'" in refusal(csv_case(data), tmp_path)
   twice = lambda columns: [*columns.items(), ("stars", columns["stars"])]
-  refused(parquet_case(twice), tmp_path / "p", "parquet has several columns called 'stars'")
+  said = refusal(parquet_case(twice), tmp_path / "p")
+  assert "parquet has several columns called 'stars'" in said
 
 
 def test_bytes_that_are_no_text_are_named(tmp_path):
-  refused(csv_case(b"who,wh\xe4t\n1,2\n"), tmp_path, "log.csv is no UTF-8 text")
+  assert "log.csv is no UTF-8 text" in refusal(csv_case(b"who,wh\xe4t\n1,2\n"), tmp_path)
 
 
 def test_ids_with_a_nul_stay_apart(tmp_path):
   rows = [list(row) for row in ROWS]
   rows[3][0] = "u1\0"
-  refused(csv_case(files.write_csv(rows)), tmp_path, "column 'who', row 3 holds an id with a NUL")
+  said = refusal(csv_case(files.write_csv(rows)), tmp_path)
+  assert "column 'who', row 3 holds an id with a NUL" in said
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
@@ -104,7 +110,7 @@ def test_timestamps_are_cut_to_seconds_exactly(tmp_path, unit):
 def test_times_beyond_all_bounds_are_named(tmp_path, least):
   whens = pa.array([files.START] * 29 + [least])
   case = parquet_case(lambda columns: [*{**columns, "timestamp": whens}.items()])
-  refused(case, tmp_path, f"the time in row 30 is {least}")
+  assert f"the time in row 30 is {least}" in refusal(case, tmp_path)
 
 
 def test_long_names_of_columns_are_kept(tmp_path):
@@ -119,9 +125,10 @@ def test_ids_of_side_tables_are_checked_as_others_are(tmp_path, which):
     ("user_id", pa.array([f"t{n}" for n in range(len(columns["user_id"]))])), *list(columns.items())[1:]
   ]
   message = r"parquet( \(user table\))?: column 'user_id' from row 1 on holds string"
-  refused(parquet_case(text, which), tmp_path, message)
+  assert re.search(message, refusal(parquet_case(text, which), tmp_path))
 
 
 def test_ids_of_a_type_that_cannot_be_ids(tmp_path):
   lists = lambda columns: [("user_id", pa.array([[1]] * 30)), *list(columns.items())[1:]]
-  refused(parquet_case(lists, ids="raw"), tmp_path, "column 'user_id' from row 1 on holds list")
+  said = refusal(parquet_case(lists, ids="raw"), tmp_path)
+  assert "column 'user_id' from row 1 on holds list" in said
