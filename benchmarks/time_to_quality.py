@@ -37,15 +37,11 @@ LENGTH = {"movielens_100k": 50, "ml_1m_sequences": 200}
 EPOCHS = {"movielens_100k": 5, "ml_1m_sequences": 1}  # of RecTools between two looks
 
 
-def settings(data: str, length: int) -> list[str]:
-  """recjax's config of a data set: fixed sizes, and what was chosen with seed 100 on validation."""
-  own = {
-    "movielens_100k": ["train.batch_size=128", "optimizer.learning_rate=2e-3"],
-    "ml_1m_sequences": ["train.batch_size=128", "optimizer.learning_rate=2e-3"],
-  }[data]
+def settings(length: int) -> list[str]:
+  """What recjax's experiment on SASRec is given: the common sizes, and no end but that of the time."""
   return [
     f"view.length={length}", f"model.width={WIDTH}", f"model.layers={LAYERS}", f"model.heads={HEADS}",
-    "evaluate.full_ranking.beyond_accuracy=False", "train.patience=0", "train.steps=1000000", *own,
+    "evaluate.full_ranking.beyond_accuracy=False", "train.patience=0", "train.steps=1000000",
   ]
 
 
@@ -108,7 +104,7 @@ def run_recjax(data: str, seconds: float, cache: pathlib.Path, workdir: pathlib.
   """(seconds, NDCG@10) of every validation, by the clock of its whole process."""
   command = [
     sys.executable, "-m", "recjax.main", f"--config=experiments/sasrec.py:data={data}",
-    f"--workdir={workdir}", *(f"--config.{s}" for s in settings(data, LENGTH[data])),
+    f"--workdir={workdir}", *(f"--config.{s}" for s in settings(LENGTH[data])),
   ]
   environment = {**os.environ, "RECJAX_CACHE_DIR": str(cache), "PYTHONUNBUFFERED": "1"}
   started = time.monotonic()
@@ -138,7 +134,7 @@ def time_evaluation(data: str, own: pathlib.Path, answers: dict[int, int]) -> di
 
   config = override(
     read_config_file(str(ROOT / f"experiments/sasrec.py:data={data}")),
-    (*settings(data, LENGTH[data]), "evaluate.full_ranking.keep_seen=True"),
+    (*settings(LENGTH[data]), "evaluate.full_ranking.keep_seen=True"),
   )
   parts = assemble(config)
   learner = parts.learner

@@ -64,3 +64,15 @@ def unbroken(tmp_path_factory):
     return made[settings]
 
   return make
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+  """A finished short run, made in this process on its eight devices."""
+  import running
+
+  from recjax.programs.train import train
+
+  folder = tmp_path_factory.mktemp("finished") / "run"
+  train(running.short_config(), folder)
+  return folder

@@ -5,7 +5,6 @@ import pathlib
 import subprocess
 
 import pytest
-import running
 
 
 class Disk:
@@ -32,16 +31,6 @@ class Disk:
 def outcome(record_property):
   """(fault, how often, what came of it) -> a row of docs/reliability.md; see benchmarks/faults.py."""
   return lambda *row: record_property("row", json.dumps(row))
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-  """A finished short run, made in this process on its eight devices."""
-  from recjax.programs.train import train
-
-  folder = tmp_path_factory.mktemp("finished") / "run"
-  train(running.short_config(), folder)
-  return folder
 
 
 @pytest.fixture

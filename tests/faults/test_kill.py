@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import running
 
+from recjax.programs.train import Terminated, train
 from recjax.train.writers import read_metrics
 
 
@@ -125,3 +126,13 @@ def test_sigterm_saves_and_the_same_command_finishes_once(unbroken, tmp_path, ou
   assert f"{tmp_path} is finished: nothing to do." in out
   assert running.tree(tmp_path) == before
   outcome("SIGTERM during training", 1, "saved, exit code 143, went on to a bit-equal end")
+
+
+def test_sigterm_at_the_last_step_is_heard(tmp_path, monkeypatch):
+  """Whoever started the run, a proof for one, is told to stop, too."""
+  config = running.short_config("train.log_every=30", "train.evaluate_every=30")
+  with monkeypatch.context() as told:
+    told.setattr(Terminated, "is_set", lambda self: True)
+    assert train(config, tmp_path) == {"status": "interrupted", "step": 30}
+  assert not (tmp_path / "report.json").exists()
+  assert train(config, tmp_path)["steps"] == 30

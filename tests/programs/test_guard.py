@@ -10,23 +10,10 @@ from recjax.errors import ConfigError, RecjaxError
 from recjax.programs.train import train
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-  """A finished short run."""
-  folder = tmp_path_factory.mktemp("finished") / "run"
-  train(running.short_config(), folder)
-  return folder
-
-
 @pytest.fixture
 def workdir(finished, tmp_path):
-  """A copy of it."""
-  return pathlib_copy(finished, tmp_path / "run")
-
-
-def pathlib_copy(source, target):
-  shutil.copytree(source, target)
-  return target
+  """A copy of a finished short run."""
+  return shutil.copytree(finished, tmp_path / "run")
 
 
 def test_another_config_is_refused_by_the_key_that_differs(workdir):
