@@ -4,9 +4,9 @@
     python -m recjax.main --config=experiments/dien.py:movielens --workdir=runs/dien_movielens
 
 The first form is G-CHAIN: users walk along two cycles of items at once, and a click is on what comes
-next in one of them; its Bayes AUC is .950. `:movielens` is protocol P-SMALL, as in `experiments/din.py`.
-`:model=din` is the baseline with the same tower; `:tiny` needs no data and a minute. Expected: see
-docs/results.md. `--mode=prove` runs all arms.
+next in one of them; its Bayes AUC is .950. `:movielens` is protocol P-SMALL, as in
+`experiments/din.py`. `:model=din` is the baseline with the same tower; `:tiny` needs no data and a
+minute. Expected: see docs/results.md. `--mode=prove` runs all arms.
 """
 
 from recjax.config import experiment, parse_arg

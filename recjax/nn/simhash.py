@@ -45,9 +45,9 @@ def codes(vectors: jax.Array, rotations: jax.Array, group: int) -> jax.Array:
   """Codes int32 [..., G] below 2^group of vectors [..., D]; with group 0 all share one code."""
   if not group:
     return jnp.zeros((*vectors.shape[:-1], 1), jnp.int32)
-  bits = hash_bits(vectors, rotations).astype(jnp.int32)
-  bits = bits.reshape(*vectors.shape[:-1], -1, group)
-  return bits @ (2 ** jnp.arange(group, dtype=jnp.int32))
+  bits = hash_bits(vectors, rotations).reshape(*vectors.shape[:-1], -1, group)
+  worth = (2 ** jnp.arange(group, dtype=jnp.int32)).reshape((1,) * vectors.ndim + (group,))
+  return jnp.sum(bits * worth, axis=-1)
 
 
 def hamming(left: jax.Array, right: jax.Array) -> jax.Array:
