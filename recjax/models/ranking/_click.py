@@ -16,7 +16,6 @@ from recjax.errors import ConfigError
 from recjax.losses.binary import binary_cross_entropy
 from recjax.models.learner import Learner, Metrics, Objective
 from recjax.nn.tables import TableSpec, take
-from recjax.nn.top_k import recency, top_behaviours
 from recjax.registry import unknown
 
 
@@ -103,16 +102,6 @@ def history_width(schema: Schema, item_width: int, category_width: int) -> int:
     return item_width
   several = schema.fields["target_cat"].shape[len(schema.fields["target_item"].shape) :]
   return item_width + category_width * (several[0] if several else 1)
-
-
-def newest(mask: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
-  """Places [B, N] of the newest real behaviours of mask [B, L], newest last, and which are real.
-
-  N is the smaller of count and L; places that are left over come first.
-  """
-  scores = recency(mask)[:, None]
-  place, real = top_behaviours(scores, mask[:, None], count)
-  return place[:, 0, ::-1], real[:, 0, ::-1]
 
 
 def check_names(*options: tuple[str, str, Iterable[str]]) -> None:

@@ -37,7 +37,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from recjax.data.schema import Schema
-from recjax.errors import ConfigError
 from recjax.models.learner import Learner
 from recjax.models.ranking._click import (
   Outcome,
@@ -47,13 +46,11 @@ from recjax.models.ranking._click import (
   history_width,
   item_tables,
   item_vectors,
-  newest,
 )
+from recjax.models.ranking._long_history import LongShortTower, newest, real_history
 from recjax.nn import simhash
 from recjax.nn.activations import ACTIVATIONS
 from recjax.nn.normalize import NORMS
-from recjax.nn.target_attention import LocalActivationUnit
-from recjax.nn.tower import CTRTower
 from recjax.ranges import Count, Positive, Range, Rate, Weight
 
 ESTIMATES = ("sampled", "expected")
@@ -71,8 +68,8 @@ class Config:
   group: Annotated[int, Range(0, 16)] = 3  # tau, bits that must agree [3]; 0 is mean pooling
   reading: str = "l2"  # l2 | count | none: what is done to each group's sum [l2]
   estimate: str = "sampled"  # sampled | expected
-  recent: Count = 16  # newest behaviours of the short part [16, 50]; 0 leaves it out
-  unit_hidden: tuple[Positive, ...] = (32, 16)  # hidden widths of the short part's unit
+  recent: Positive = 16  # newest behaviours of the short part [16, 50]
+  unit_hidden: tuple[Positive, ...] = (32, 16)  # hidden widths of its unit; () leaves it out
   hidden: tuple[Positive, ...] = (64, 32)  # hidden widths of the tower
   activation: str = "dice"  # of the tower: sigmoid | relu | prelu | dice
   norm: str = "layer"  # none | affine | batch | layer: of the tower's input
@@ -108,16 +105,16 @@ class SDIM(nn.Module):
     config, shape = self.config, (self.config.bits, self.width)
     draw = lambda: jax.random.normal(self.make_rng("params"), shape, jnp.float32)
     self.rotations = self.variable("constants", "rotations", draw)
-    if config.recent:
-      self.unit = LocalActivationUnit(config.unit_hidden, "prelu", "softmax")
-    self.tower = CTRTower(config.hidden, config.activation, config.norm, config.dropout)
+    self.tail = LongShortTower(
+      config.unit_hidden, config.hidden, config.activation, config.norm, config.dropout
+    )
 
   def __call__(
     self, tables: Mapping[str, jax.Array], batch: Mapping[str, jax.Array], *, train: bool
   ) -> Outcome:
     """The outcome for target_item [B, C] and its fellows."""
     config, mask = self.config, batch["hist_mask"]
-    candidates, history = item_vectors(tables, batch, "target"), _history(tables, batch)
+    candidates, history = item_vectors(tables, batch, "target"), real_history(tables, batch)
     if config.estimate == "expected":
       weights = simhash.expected_weights(candidates, history, mask, config.group)
       long = simhash.read_expected(weights, history, config.reading)
@@ -127,26 +124,27 @@ class SDIM(nn.Module):
     else:
       buckets = simhash.build(history, self.codes(history), mask, config.group)
       long = simhash.read_buckets(buckets, self.codes(candidates), config.reading)
-    return Outcome(self.finish(candidates, long, *_recent(history, mask, config.recent), batch, train))
+    recent = newest(history, mask, config.recent)
+    return Outcome(self.tail(candidates, long, *recent, batch["weight"] > 0, train=train))
 
   def encode(self, tables: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]) -> Encoded:
     """What is kept of the histories of a batch."""
-    history, mask = _history(tables, batch), batch["hist_mask"]
+    history, mask = real_history(tables, batch), batch["hist_mask"]
     buckets = simhash.build(history, self.codes(history), mask, self.config.group)
-    return Encoded(buckets, *_recent(history, mask, self.config.recent))
+    return Encoded(buckets, *newest(history, mask, self.config.recent))
 
   def advance(
     self, tables: Mapping[str, jax.Array], encoded: Encoded, batch: Mapping[str, jax.Array]
   ) -> Encoded:
     """The encoded histories less hist_item[:, 0] and with hist_item[:, 1], where hist_mask [B, 2]."""
-    pair, mask = _history(tables, batch), batch["hist_mask"]
+    pair, mask = real_history(tables, batch), batch["hist_mask"]
     codes, buckets = self.codes(pair), encoded.buckets
     for place, sign in ((0, -1.0), (1, 1.0)):
       weight = sign * mask[:, place].astype(jnp.float32)
       buckets = simhash.add(buckets, pair[:, place], codes[:, place], weight)
     vectors = jnp.concatenate([encoded.recent, pair[:, 1:]], axis=1)
     real = jnp.concatenate([encoded.real, mask[:, 1:]], axis=1)
-    return Encoded(buckets, *_recent(vectors, real, encoded.recent.shape[1]))
+    return Encoded(buckets, *newest(vectors, real, encoded.recent.shape[1]))
 
   def score(
     self, tables: Mapping[str, jax.Array], encoded: Encoded, batch: Mapping[str, jax.Array]
@@ -154,31 +152,12 @@ class SDIM(nn.Module):
     """Logits [B, C] of target_item [B, C] for encoded histories."""
     candidates = item_vectors(tables, batch, "target")
     long = simhash.read_buckets(encoded.buckets, self.codes(candidates), self.config.reading)
-    return self.finish(candidates, long, encoded.recent, encoded.real, batch, False)
+    counted = batch["weight"] > 0
+    return self.tail(candidates, long, encoded.recent, encoded.real, counted, train=False)
 
   def codes(self, vectors: jax.Array) -> jax.Array:
     """Codes [..., G] of vectors [..., D]."""
     return simhash.codes(vectors, self.rotations.value, self.config.group)
-
-  def finish(self, candidates, long, recent, real, batch, train):
-    """Logits [B, C] from candidates and long interests [B, C, D] and recent behaviours [B, N, D]."""
-    counted = batch["weight"] > 0
-    features = [candidates, long, candidates * long]
-    if self.config.recent:
-      short = self.unit(candidates, recent, real, counted, train=train)[0]
-      features += [short, candidates * short]
-    return self.tower(jnp.concatenate(features, axis=-1), counted, train=train)
-
-
-def _history(tables, batch):
-  """Vectors [B, L, D] of the history, zero at padding."""
-  return item_vectors(tables, batch, "hist") * batch["hist_mask"][:, :, None].astype(jnp.float32)
-
-
-def _recent(history, mask, count):
-  """The newest `count` real behaviours of history [B, L, D], newest last, and which are real."""
-  place, real = newest(mask, count)
-  return jnp.take_along_axis(history, place[:, :, None], axis=1) * real[:, :, None], real
 
 
 def build(
@@ -203,8 +182,6 @@ def build(
     ("norm", config.norm, NORMS),
   )
   simhash.check_groups(config.bits, config.group)
-  if config.recent and not config.unit_hidden:
-    raise ConfigError("unit_hidden must name at least one hidden layer.")
   tables = item_tables(schema, config.item_width, config.category_width, config.stddev)
   module = SDIM(config, history_width(schema, config.item_width, config.category_width))
 

@@ -34,9 +34,9 @@ def test_few_candidates_and_many_take_different_ways_to_the_same_scores(reading)
     np.testing.assert_allclose(learner.predict["score"](variables, one), many[:, c], atol=1e-5)
 
 
-@pytest.mark.parametrize("recent", [0, 3])
-def test_a_history_apart_from_its_candidates_scores_the_same(recent):
-  learner, variables = compiled(recent=recent)
+@pytest.mark.parametrize("unit", [(), (5,)])
+def test_a_history_apart_from_its_candidates_scores_the_same(unit):
+  learner, variables = compiled(unit_hidden=unit)
   batch = make_batch(rows=5, candidates=3)
   batch["hist_mask"] = batch["hist_mask"].at[0].set(False)
   encoded = learner.predict["encode_history"](variables, batch)
@@ -92,8 +92,8 @@ def test_rotations_come_from_the_key_and_are_no_parameters():
 
 def test_the_long_part_gives_candidates_no_gradient():
   """Without a short part and with a tower that reads the long interest alone, none is left."""
-  learner, variables = compiled(recent=0, norm="none")
-  first = variables["params"]["tower"]["dense_0"]
+  learner, variables = compiled(unit_hidden=(), norm="none")
+  first = variables["params"]["tail"]["tower"]["dense_0"]
   first["kernel"] = first["kernel"].at[:7].set(0).at[14:].set(0)
   batch = {**make_batch(), "target_item": jnp.full(3, 30), "target_cat": jnp.full(3, 5)}
   batch["hist_item"] = jnp.minimum(batch["hist_item"], 29)
@@ -104,13 +104,13 @@ def test_the_long_part_gives_candidates_no_gradient():
 
 
 def test_more_bits_come_nearer_to_the_expectation():
-  learner, variables = compiled(estimate="expected", reading="none", recent=0)
+  learner, variables = compiled(estimate="expected", reading="none", unit_hidden=())
   batch = make_batch(rows=20)
   assert "encode_history" not in learner.predict
   expected = learner.predict["score"](variables, batch)
   distances = []
   for bits in (12, 4000):
-    other, _ = compiled(bits=bits, reading="none", recent=0)
+    other, _ = compiled(bits=bits, reading="none", unit_hidden=())
     rotations = jax.random.normal(KEY, (bits, 7))
     same = {**variables, "constants": {"rotations": rotations}}
     distances.append(np.abs(other.predict["score"](same, batch) - expected).mean())
@@ -125,5 +125,3 @@ def test_mistakes_are_named():
     build(reading="l3")
   with pytest.raises(ConfigError, match="Unknown estimate 'expect'. Did you mean 'expected'"):
     build(estimate="expect")
-  with pytest.raises(ConfigError, match="unit_hidden must name"):
-    build(unit_hidden=())
