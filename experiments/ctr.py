@@ -3,10 +3,10 @@
     python -m recjax.main --config=experiments/ctr.py:model=dien --workdir=runs/ctr_dien
     python -m recjax.main --mode=prove --config=experiments/ctr.py
 
-Reads the folder `kuairand_pure_part` below the data root; view and split as in `experiments/diffumin.py`.
-Widths, tower, norm, optimizer and steps are the same for all; the models differ in what they make of the
-history. `:model=NAME` and `:kind=NAME` choose, `:tiny` takes planted clicks and a minute. Expected: see
-docs/results.md.
+Reads the folder `kuairand_pure_part` below the data root; view and split are those of
+`experiments/diffumin.py`. Widths, tower, norm, optimizer and steps are the same for all; the models
+differ in what they make of the history. `:model=NAME` and `:kind=NAME` choose, `:tiny` takes planted
+clicks and a minute. Expected: see docs/results.md.
 """
 
 from recjax.config import experiment, parse_arg
