@@ -64,9 +64,10 @@ _WITHOUT = "model.auxiliary_weight=0.0"
 PROOF = {
   "title": "DIEN, its units, and DIN",
   "note": "G-CHAIN has a planted truth: a click is on what comes next in one of two cycles that the "
-  "user follows, and the category tells nothing. Arms but DIEN have no auxiliary loss. Shuffled arms "
-  "are trained as the others, and tested on histories in random order. P-SMALL is MovieLens 100K with one "
-  "positive against 99 uniform negatives. Arms of a world share widths, tower, optimizer and budget.",
+  "user follows, and the category tells nothing. Arms but DIEN have no auxiliary loss. Shuffled "
+  "arms are trained as the others, and tested on histories in random order. P-SMALL is "
+  "MovieLens 100K with one positive against 99 uniform negatives. Arms of a world share widths, "
+  "tower, optimizer and budget.",
   "worlds": {
     "G-CHAIN": {
       "seeds": 3, "metrics": ("auc", "logloss"), "reference": "AUGRU",

@@ -65,9 +65,10 @@ _FILMS = "experiments/sdim.py:movielens"
 PROOF = {
   "title": "SDIM, searches, and attention to everything",
   "note": "G-LONG has a planted truth: clicks grow with the number of behaviours in the target's "
-  "category among 100. Every arm has the same tower and DIN's unit over the newest 16 behaviours beside "
-  "what is named; searches keep 50. tau is the number of bits in a group, 0 being mean pooling. P-SMALL is "
-  "MovieLens 100K, the newest 200 ratings. All arms of a world share optimizer and budget.",
+  "category among 100. Every arm has the same tower and DIN's unit over the newest 16 "
+  "behaviours beside what is named; searches keep 50. tau is the number of bits in a group, 0 "
+  "being mean pooling. P-SMALL is MovieLens 100K, the newest 200 ratings. All arms of a world "
+  "share optimizer and budget.",
   "worlds": {
     "G-LONG": {
       "seeds": 3, "metrics": ("auc", "logloss"), "reference": "SDIM",
