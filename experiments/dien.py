@@ -83,7 +83,7 @@ PROOF = {
   },
   "arms": {
     "DIN": {"config": _DIN},
-    "DIN shuffled": {"config": _DIN, "set": ("data.shuffle_test=True",)},
+    "DIN shuffled": {"config": _DIN, "set": ("view.shuffle_test=True",)},
     "two GRUs": {"set": (_WITHOUT, "model.evolution=gru")},
     "AIGRU": {"set": (_WITHOUT, "model.evolution=aigru")},
     "AGRU": {"set": (_WITHOUT, "model.evolution=agru")},
@@ -91,7 +91,7 @@ PROOF = {
     "AUGRU of the code": {"set": (_WITHOUT, "model.evolution=augru_code")},
     "DIEN": {"set": ()},
     "DIEN of the code": {"set": ("model.evolution=augru_code",)},
-    "DIEN shuffled": {"set": ("data.shuffle_test=True",)},
+    "DIEN shuffled": {"set": ("view.shuffle_test=True",)},
     "DIN on films": {"config": f"{_MOVIELENS},model=din", "set": ("model.normalize=softmax",)},
     "AUGRU on films": {"config": _MOVIELENS, "set": (_WITHOUT,)},
     "DIEN on films": {"config": _MOVIELENS},

@@ -112,7 +112,7 @@ def test_mistakes_are_named(case, workdir, tmp_path):
     service.score(1, item=[0], cat=[1])
   with pytest.raises(RecjaxError, match="The candidates need as many values of each of cat, item"):
     service.score(1, item=[1, 2], cat=[1])
-  with pytest.raises(RecjaxError, match=r"The candidates' item must be ids of shape \[N\]"):
+  with pytest.raises(RecjaxError, match=r"The candidates' cat must be ids of shape \[N\]"):
     service.score(1, item=[[1, 2]], cat=[[1, 2]])
   config = to_json(read_config_file("experiments/din.py:tiny"))
   write_export(tmp_path / "export", {}, config, schema(), {})

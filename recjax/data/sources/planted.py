@@ -64,8 +64,6 @@ class Config(Common):
   num_test: Positive = 10_000
   length: Count = 0
   interests: Count = 0
-  # Click tables: put each history of the test part in random order.
-  shuffle_test: bool = False
 
 
 class _Setting(NamedTuple):
@@ -142,12 +140,6 @@ def click_table(config: Config) -> ClickTable:
       for at in range(0, max(rows, 1), ROWS)
     ]
     columns = {name: np.concatenate([chunk[name] for chunk in made]) for name in made[0]}
-    if part == "test" and config.shuffle_test:
-      rng = np.random.default_rng([config.seed, len(sizes)])
-      order = np.argsort(rng.random((rows, setting.length)), axis=1)
-      for name in ("hist_item", "hist_cat"):
-        place = order.reshape(order.shape + (1,) * (columns[name].ndim - 2))
-        columns[name] = np.take_along_axis(columns[name], place, axis=1)
     columns["user_id"] = columns["group_id"] = np.arange(start, start + rows, dtype=np.int32)
     columns["weight"] = np.ones(rows, np.float32)
     parts[part] = columns

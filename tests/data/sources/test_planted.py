@@ -73,20 +73,6 @@ def test_threads_are_followed_and_the_truth_is_the_posterior():
     table(generator="threads", num_items=100)
 
 
-def test_histories_of_the_test_part_can_be_shuffled_and_nothing_else():
-  sizes = {"num_train": 40, "num_validation": 40, "num_test": 40}
-  for generator in ("threads", "multi"):
-    plain, mixed = (table(generator=generator, shuffle_test=s, **sizes).parts for s in (False, True))
-    for part, columns in plain.items():
-      for name, column in columns.items():
-        same = (column == mixed[part][name]).all()
-        assert same == (part != "test" or not name.startswith("hist_") or name == "hist_mask")
-    # An item keeps its categories.
-    first = lambda columns: columns["hist_cat"].reshape(*columns["hist_item"].shape, -1)[:, :, 0]
-    pairs = [np.sort(1000 * p["test"]["hist_item"] + first(p["test"])) for p in (plain, mixed)]
-    assert (pairs[0] == pairs[1]).all()
-
-
 def test_interests_noise_and_copied_targets():
   rows = 20_000
   part = table(num_train=rows, noise=0.0, generator="count").parts["train"]

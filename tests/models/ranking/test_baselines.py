@@ -76,13 +76,19 @@ def test_a_search_that_keeps_everything_is_attention_to_everything():
 def test_the_soft_search_learns_by_a_loss_of_its_own():
   learner, variables, _ = search("sim_soft")
   batch = make_batch(rows=4)
-  slope = jax.jit(jax.grad(lambda v: learner.loss(v, batch, jax.random.key(0)).loss))(variables)
+
+  def slope_and_objective(learner):
+    def value(variables):
+      made = learner.loss(variables, batch, jax.random.key(0))
+      return made.loss, made
+
+    return jax.jit(jax.grad(value, has_aux=True))(variables)
+
+  slope, made = slope_and_objective(learner)
   assert np.any(slope["params"]["search_candidate"]["kernel"])
-  made = learner.loss(variables, batch, jax.random.key(0))
   parts = made.metrics["log_loss"][0] + made.metrics["search_loss"][0]
   np.testing.assert_allclose(made.loss, parts, rtol=1e-6)
-  silent = search("sim_soft", search_weight=0.0)[0]
-  none = jax.jit(jax.grad(lambda v: silent.loss(v, batch, jax.random.key(0)).loss))(variables)
+  none, _ = slope_and_objective(search("sim_soft", search_weight=0.0)[0])
   assert not np.any(none["params"]["search_candidate"]["kernel"])
 
 
@@ -100,7 +106,8 @@ def test_eta_finds_the_nearest_in_hamming_distance():
 def interactions(kind, spec=None, **changes):
   config = dataclasses.replace(INTERACTIONS, kind=kind, **changes)
   learner = feature_interactions.build(config, spec or schema())
-  return learner, random_variables(learner)
+  predict = {name: jax.jit(f) for name, f in learner.predict.items()}
+  return learner._replace(predict=predict), random_variables(learner)
 
 
 def test_logistic_regression_by_hand():
