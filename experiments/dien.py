@@ -17,23 +17,28 @@ def get_config(arg=None):
   arg = parse_arg(arg, tiny=False, movielens=False, model="dien")
   if arg.movielens:
     return movielens(arg)
-  data = {"generator": "threads", "num_train": 5_000, "num_validation": 5_000, "num_test": 5_000}
+  data = {
+    "generator": "threads", "num_items": 128, "num_categories": 8,
+    "num_train": 5_000, "num_validation": 5_000, "num_test": 5_000,
+  }
   if arg.tiny:
     data = {"generator": "count", "num_train": 4_000, "num_validation": 1_000, "num_test": 1_000}
   return experiment(
     "dien",
     data={"name": "planted", **data},
     view={"name": "table"},
-    model={"name": arg.model, "item_width": 16, "category_width": 16, "norm": "batch"},
+    model={
+      "name": arg.model, "item_width": 16, "category_width": 16, "stddev": 0.3, "norm": "batch",
+    },
     evaluate={"ctr": {}},
     train={
       "batch_size": 256,
-      "epochs": 2.0 if arg.tiny else 12.0,
+      "epochs": 3.0 if arg.tiny else 20.0,
       "log_every": 20,
-      "evaluate_every": 20,
+      "evaluate_every": 40,
       "select_metric": "auc",
     },
-    optimizer={"learning_rate": 3e-3, "clip_norm": 5.0},
+    optimizer={"learning_rate": 1e-2, "clip_norm": 5.0},
     proof=PROOF,
   )
 

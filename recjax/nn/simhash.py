@@ -37,8 +37,12 @@ def check_groups(bits: int, group: int) -> None:
 
 
 def hash_bits(vectors: jax.Array, rotations: jax.Array) -> jax.Array:
-  """Bits bool [..., m] of vectors [..., D] under rotations [m, D]; zero counts as positive."""
-  return vectors @ jax.lax.stop_gradient(rotations).T >= 0
+  """Bits bool [..., m] of vectors [..., D] under rotations [m, D]; zero counts as positive.
+
+  In full precision on every device: a vector near a hyperplane must get the same bits wherever it is
+  hashed again.
+  """
+  return jnp.matmul(vectors, jax.lax.stop_gradient(rotations).T, precision="highest") >= 0
 
 
 def codes(vectors: jax.Array, rotations: jax.Array, group: int) -> jax.Array:

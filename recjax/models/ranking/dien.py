@@ -5,7 +5,7 @@ Zhu and Gai, AAAI 2019, arXiv 1809.03672.
     h_t = GRU(e_1, ..., e_t)                                                  interest extractor
     a_t = softmax_t(h_t W v)                                                  attention
     h'_t = (1 - a_t u_t) * h'_{t-1} + a_t u_t * n_t,  inputs h_t              AUGRU: interest evolving
-    z   = MLP(norm([v, sum_t e_t, v * sum_t e_t, h'_T]))                      a logit
+    z   = MLP(norm([v, sum_t e_t, v * sum_t e_t, h'_T, v * h'_T]))            a logit
     L_aux = mean_t [softplus(-<h_t, e_{t+1}>) + softplus(<h_t, n_{t+1}>)]     n: a drawn behaviour
     loss = log loss(z) + alpha L_aux
 
@@ -26,6 +26,8 @@ Where we depart from the paper, and why:
   the usual one, so that its alpha of 1 is a 2 here.
 - A drawn behaviour is one of the batch's, at random: as popular items are in the log, and with its
   category. One that is the positive itself does not count.
+- The tower is given v * h'_T as well, as our DIN is given the product of interest and candidate
+  (state_times_v=False: the authors' code).
 - Padding counts neither in sums nor in statistics; the code adds its vector to sum_t e_t.
 - No vector of the user: the paper's protocol tests on users that are not in training.
 - The tower is normalised at its input alone. Layer norm and Dice with running averages as in `din`.
@@ -78,6 +80,7 @@ class Config:
   auxiliary_weight: Weight = 1.0  # alpha; 0 leaves the auxiliary loss out [2, see above]
   auxiliary_head: str = "dot"  # dot | mlp: how a state scores a next behaviour [mlp]
   auxiliary_hidden: tuple[Positive, ...] = (100, 50)  # hidden widths of auxiliary_head="mlp"
+  state_times_v: bool = True  # give the tower the product of last state and candidate [False]
   hidden: tuple[Positive, ...] = (64, 32)  # hidden widths of the tower [200, 80]
   activation: str = "dice"  # of the tower: sigmoid | relu | prelu | dice
   norm: str = "layer"  # none | affine | batch | layer: of the tower's input [affine]
@@ -121,9 +124,12 @@ class DIEN(nn.Module):
     else:
       evolved = AttentionalGRU(width, config.evolution, name="evolving")(states, mask, weights)
     total = jnp.broadcast_to(jnp.sum(history, axis=1)[:, None], candidates.shape)
-    features = jnp.concatenate([candidates, total, candidates * total, evolved], axis=-1)
+    features = [candidates, total, candidates * total, evolved]
+    if config.state_times_v:
+      features.append(candidates * evolved)
     tower = CTRTower(config.hidden, config.activation, config.norm, config.dropout, name="tower")
-    return Outcome(tower(features, counted, train=train), weights, losses, measures)
+    logits = tower(jnp.concatenate(features, axis=-1), counted, train=train)
+    return Outcome(logits, weights, losses, measures)
 
   def _attend(self, states, candidates, mask, counted, train):
     """Weights [B, C, L] of states [B, L, W] for candidates [B, C, D]; zero at padding."""
@@ -203,11 +209,14 @@ def build(
   tables = item_tables(schema, config.item_width, config.category_width, config.stddev)
   width = history_width(schema, config.item_width, config.category_width)
   auxiliary = config.auxiliary_weight > 0
-  if auxiliary and config.auxiliary_head == "dot" and config.state_width not in (0, width):
-    raise ConfigError(
-      f"auxiliary_head='dot' multiplies states with items: state_width must be {width}, the width of "
-      f"an item, not {config.state_width}; auxiliary_head='mlp' takes any."
-    )
+  if config.state_width not in (0, width):
+    multiplied = auxiliary and config.auxiliary_head == "dot"
+    needs = ["auxiliary_head='dot'"] * multiplied + ["state_times_v=True"] * config.state_times_v
+    if needs:
+      raise ConfigError(
+        f"{needs[0]} multiplies states with items: state_width must be {width}, the width of an item, "
+        f"not {config.state_width}."
+      )
   names = ("item", "cat") if config.category_width else ("item",)
   fields = {f"negative_{name}": schema.fields[f"hist_{name}"] for name in names}
 

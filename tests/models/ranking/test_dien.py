@@ -25,7 +25,7 @@ from recjax.nn.gru import EVOLUTIONS
 SMALL = dien.Config(item_width=4, category_width=3, hidden=(6, 5), stddev=0.5)
 CODE = dataclasses.replace(
   SMALL, attention="mlp", attention_hidden=(5, 4), evolution="augru_code", auxiliary_head="mlp",
-  auxiliary_hidden=(5, 4), state_width=5, norm="affine",
+  auxiliary_hidden=(5, 4), state_width=5, state_times_v=False, norm="affine",
 )
 KEY = jax.random.key(0)
 
@@ -205,8 +205,10 @@ def test_mistakes_are_named():
     build(evolution="augro")
   with pytest.raises(ConfigError, match="Unknown auxiliary_head 'cosine'"):
     build(auxiliary_head="cosine")
-  with pytest.raises(ConfigError, match="state_width must be 7, the width of an item, not 5"):
+  with pytest.raises(ConfigError, match="'dot' .* state_width must be 7, the width of an item, not 5"):
     build(state_width=5)
+  with pytest.raises(ConfigError, match="state_times_v=True multiplies states with items"):
+    build(state_width=5, auxiliary_head="mlp")
   with pytest.raises(ConfigError, match="attention_hidden must name"):
     build(attention="mlp", attention_hidden=())
   with pytest.raises(ConfigError, match="Unknown norm"):
