@@ -16,7 +16,7 @@ _WIDTHS = {"item_width": 16, "category_width": 16, "norm": "batch"}
 
 def get_config(arg=None):
   """The experiment; switches: tiny, model=NAME, kind=NAME of a baseline or of a search."""
-  arg = parse_arg(arg, tiny=False, model="feature_interactions", kind="")
+  arg = parse_arg(arg, tiny=False, model="din", kind="")
   choice = {"feature_interactions": "kind", "history_search": "search"}.get(arg.model)
   model = {"name": arg.model, **_WIDTHS, **({choice: arg.kind} if choice and arg.kind else {})}
   train = {"log_every": 20, "select_metric": "auc"}
