@@ -5,6 +5,8 @@ Click tables: rows of a history, a target and a click whose probability is known
  - `recency`: the same, recent behaviours counting more (G-RECENCY).
  - `long`: as `count` with 100 behaviours and more noise, so that a short window is not enough.
  - `threads`: users follow cycles of items, and a click is on what comes next (G-CHAIN).
+ - `vectors`: as `long`, but of so many items that ids tell little; the category is read from given
+   vectors (G-MM, `planted_vectors`).
  - `multi`: items have three categories, one of each kind; clicks grow with the number of kinds in
    which the target's category is frequent among 100 behaviours (G-MULTI).
 Sequences, as an event log:
@@ -24,10 +26,16 @@ import numpy as np
 import pyarrow as pa
 
 from recjax.data.click_table import ClickTable
-from recjax.data.sources import planted_functions, planted_kinds, planted_threads
+from recjax.data.frozen import FrozenTable
+from recjax.data.sources import (
+  planted_functions,
+  planted_kinds,
+  planted_threads,
+  planted_vectors,
+)
 from recjax.data.sources.base import Chunk, Common, Source, fingerprint
 from recjax.errors import ConfigError
-from recjax.ranges import Count, Positive, Range, Share
+from recjax.ranges import Count, Positive, Range, Share, Weight
 from recjax.registry import unknown
 
 
@@ -36,12 +44,12 @@ class Config(Common):
   """Keys of `config.data` for planted data; 0 and -1 stand for the generator's own setting."""
 
   # "markov", "two_signals", "interest_functions" (event logs), or "count", "recency", "long",
-  # "threads", "multi" (click tables).
+  # "threads", "multi", "vectors" (click tables).
   generator: str = "markov"
   seed: Count = 0
   # Items; categories are dealt out to them in turn (interest_functions: in blocks). 0: 120 for
   # markov, 400 for two_signals, 64 for interest_functions, 2048 for click tables, 1024 for threads;
-  # multi has one item for each combination of categories.
+  # multi has one item for each combination of categories, vectors 20032.
   num_items: Count = 0
   # Categories of the items. 0: 8 for markov and interest_functions, 20 for two_signals, 64 for click
   # tables, 16 of each kind for multi.
@@ -51,19 +59,25 @@ class Config(Common):
   shortest: Positive = 8
   longest: Positive = 30
   # Share of history that is noise: steps off the chain (markov, .2), behaviours outside the user's
-  # interests (count .2, recency .1, long .3, multi .5, interest_functions .1), and off a thread's cycle
+  # interests (count .2, recency .1, long .3, vectors .4, multi .5, interest_functions .1), and off a
+  # thread's cycle
   # (.1). -1: the value here.
   noise: Annotated[float, Range(-1, 1)] = -1.0
   # two_signals: share of steps to the successor.
   follow: Share = 0.35
   # Click tables: rows of each part, length of history and interests of a user. 0: 20 behaviours
-  # and 4 interests, for long 100 and 6, for threads 30 and 2; multi has 100 and one interest of each
-  # kind. two_signals has 3 interests.
+  # and 4 interests, for long and vectors 100 and 6, for threads 30 and 2; multi has 100 and one
+  # interest of each kind. two_signals has 3 interests.
   num_train: Positive = 40_000
   num_validation: Positive = 10_000
   num_test: Positive = 10_000
   length: Count = 0
   interests: Count = 0
+  # vectors: deviation of an item's own part of the logit of a click.
+  item_bias: Weight = 0.0
+  # vectors: glyphs = pixels of a sign for the category, in a style of the item's own, in the place of
+  # vectors; random = a random projection of those.
+  pictures: str = "none"
 
 
 class _Setting(NamedTuple):
@@ -71,6 +85,7 @@ class _Setting(NamedTuple):
   interests: int
   noise: float
   logit: Callable[[np.ndarray], np.ndarray] | None
+  bias: np.ndarray | None = None  # of the logit, by item
 
 
 def _count_logit(hits: np.ndarray) -> np.ndarray:
@@ -87,6 +102,7 @@ SETTINGS = {
   "recency": _Setting(20, 4, 0.1, _recency_logit),
   "long": _Setting(100, 6, 0.3, _count_logit),
   "threads": _Setting(30, 2, 0.1, None),
+  "vectors": _Setting(100, 6, 0.4, planted_vectors.logit),
   "multi": _Setting(100, planted_kinds.KINDS, 0.5, planted_kinds.logit),
 }
 _SPECIAL = {"multi": planted_kinds, "threads": planted_threads}
@@ -107,8 +123,8 @@ def click_table(config: Config) -> ClickTable:
   """The click table that `config.generator` names; every row is a user of its own.
 
   The Bayes AUC of the default settings, which no model can be expected to beat, is about .883
-  (count), .890 (recency), .911 (long), .950 (threads) and .735 (multi). Raises ConfigError for
-  settings that cannot work.
+  (count), .890 (recency), .911 (long), .950 (threads), .862 (vectors) and .735 (multi). Raises
+  ConfigError for settings that cannot work.
   """
   if config.generator not in SETTINGS:
     raise ConfigError(unknown("click table generator", config.generator, SETTINGS))
@@ -122,6 +138,7 @@ def click_table(config: Config) -> ClickTable:
   num_categories = config.num_categories or (planted_kinds.CATEGORIES if multi else 64)
   num_items = config.num_items or {
     "multi": planted_kinds.combinations(num_categories), "threads": 1024,
+    "vectors": planted_vectors.ITEMS,
   }.get(config.generator, 2048)
   if config.generator in _SPECIAL:
     _SPECIAL[config.generator].check(num_items, num_categories, setting.interests)
@@ -130,6 +147,11 @@ def click_table(config: Config) -> ClickTable:
       f"config.data: {num_items} items cannot be dealt evenly to {num_categories} categories of "
       f"which a user likes {setting.interests}."
     )
+  frozen = {}
+  if config.generator == "vectors":
+    made = planted_vectors.Vectors(config.seed, num_items, num_categories, config.pictures)
+    frozen["item"] = FrozenTable(made.codes)
+    setting = setting._replace(bias=config.item_bias * made.bias)
   sizes = {"train": config.num_train, "test": config.num_test, "validation": config.num_validation}
   parts, start = {}, 1
   for number, (part, rows) in enumerate(sizes.items()):
@@ -152,7 +174,7 @@ def click_table(config: Config) -> ClickTable:
     "rows": sizes,
     "bayes_auc": bayes["test"],
   }
-  return ClickTable(f"planted_{config.generator}", parts, vocabularies, bayes, facts)
+  return ClickTable(f"planted_{config.generator}", parts, vocabularies, bayes, facts, frozen)
 
 
 def auc(label: np.ndarray, score: np.ndarray) -> float:
@@ -170,7 +192,7 @@ def _clicks(
   rng: np.random.Generator, rows: int, num_items: int, num_categories: int, setting: _Setting
 ) -> dict[str, np.ndarray]:
   """Rows of a click table; categories count from 0 in here and from 1 in the columns."""
-  length, interests, noise, logit = setting
+  length, interests, noise, logit, bias = setting
   liked = np.argpartition(rng.random((rows, num_categories)), interests - 1, axis=1)[:, :interests]
   weight = rng.standard_exponential((rows, interests))  # normalised: Dirichlet(1, ..., 1)
   edges = np.cumsum(weight / weight.sum(1, keepdims=True), axis=1)[:, :-1]
@@ -180,17 +202,19 @@ def _clicks(
   history = np.where(rng.random((rows, length)) < noise, anywhere, history)
   copied = history[np.arange(rows), rng.integers(length, size=rows)]
   target = np.where(rng.random(rows) < 0.7, copied, rng.integers(num_categories, size=rows))
-  bayes = 1.0 / (1.0 + np.exp(-logit((history == target[:, None]).astype(np.float64))))
 
   def items(category: np.ndarray) -> np.ndarray:
     turn = rng.integers(num_items // num_categories, size=category.shape)
     return (turn * num_categories + category + 1).astype(np.int32)
 
+  hist_item, target_item = items(history), items(target)
+  logits = logit((history == target[:, None]).astype(np.float64))
+  bayes = 1.0 / (1.0 + np.exp(-(logits if bias is None else logits + bias[target_item])))
   return {
-    "hist_item": items(history),
+    "hist_item": hist_item,
     "hist_cat": (history + 1).astype(np.int32),
     "hist_mask": np.ones((rows, length), np.bool_),
-    "target_item": items(target),
+    "target_item": target_item,
     "target_cat": (target + 1).astype(np.int32),
     "label": (rng.random(rows) < bayes).astype(np.float32),
     "bayes": bayes.astype(np.float32),

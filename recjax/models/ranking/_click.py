@@ -80,7 +80,8 @@ def item_vectors(
 def columns(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
   """The batch with a candidate axis in every field about candidates: target_*, label, weight.
 
-  The weight of a candidate 0 becomes 0. Scoring needs neither label nor weight.
+  The weight of a candidate 0 becomes 0. Scoring needs neither label nor weight. target_time [B] is the
+  moment of the request, one for all its candidates, and stays as it is.
   """
   target = batch["target_item"]
   shape = target.shape if target.ndim == 2 else (*target.shape, 1)
@@ -88,9 +89,9 @@ def columns(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
   weight = jnp.ones(shape[:1], jnp.float32) if weight is None else weight
   weight = jnp.broadcast_to(weight.reshape(shape[0], -1), shape)
   wide = {
-    name: batch[name].reshape(*shape, *batch[name].shape[target.ndim :])
-    for name in ("target_item", "target_cat", "label")
-    if name in batch
+    name: value.reshape(*shape, *value.shape[target.ndim :])
+    for name, value in batch.items()
+    if name == "label" or (name.startswith("target_") and name != "target_time")
   }
   real = (wide["target_item"] != 0).astype(weight.dtype)
   return {**batch, **wide, "weight": weight * real}

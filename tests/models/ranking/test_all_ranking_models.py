@@ -31,6 +31,13 @@ CASES = {
     {**UNIT, "bits": 6, "recent": 3}, {"bits": 6, "unit_hidden": (), "group": 1},
     {**UNIT, "estimate": "expected"}, {"bits": 6, "reading": "count"},
   ),
+  "muse": (
+    {"keep": 3, "recent": 2}, {"keep": 3, "recent": 2, "similar": False, "norm": "batch"},
+    {"search": "ids", "keep": 2}, {"search": "category", "keep": 2, "recent": 0},
+    {"search": "recent", "keep": 2, "tiers": 0}, {"keep": 0, "recent": 3},
+    {"keep": 3, "encoder_channels": (3, 2), "encoder_width": 3},
+    {"item_width": 0, "category_width": 0, "keep": 3},
+  ),
   "history_search": tuple(
     {**UNIT, "search": search, "keep": 2, "recent": 3, "bits": 8}
     for search in ("sim_soft", "sim_hard", "eta", "twin", "all", "mean", "none")
@@ -44,7 +51,10 @@ ALL = [
   for name, cases in CASES.items() for number in range(len(cases))
 ]
 KEY = jax.random.key(0)
-HISTORY = ("hist_item", "hist_cat", "hist_mask")
+HISTORY = ("hist_item", "hist_cat", "hist_mask", "hist_vector")
+FURTHER = {
+  "hist_vector": Field("vector", (LENGTH, 4)), "target_vector": Field("vector", (2, 4)),
+}
 
 
 def test_every_ranking_model_is_among_the_cases():
@@ -58,14 +68,18 @@ def batch_of(seed):
   for name in ("hist_item", "target_item"):
     batch[name] = jnp.minimum(batch[name], ITEMS - 1)
   batch["target_cat"], batch["hist_cat"] = category(batch["target_item"]), category(batch["hist_item"])
-  return {**batch, "weight": jnp.ones(3)}
+  rng = np.random.default_rng(seed)
+  draw = lambda field: jnp.asarray(rng.normal(size=(3, *field.shape)), jnp.float32)
+  further = {name: draw(field) for name, field in FURTHER.items()}
+  return {**batch, **further, "weight": jnp.ones(3)}
 
 
 @functools.cache
 def compiled(name, number):
   """Random variables, and (variables, batch) -> scores, loss and gradients, compiled once."""
   module = registry.resolve("model", name)
-  learner = module.build(module.Config(**{**SMALL, **CASES[name][number]}), schema(2))
+  config = module.Config(**{**SMALL, **CASES[name][number]})
+  learner = module.build(config, schema(2).extend(**FURTHER))
   variables = random_variables(learner)
 
   @jax.jit
@@ -91,6 +105,7 @@ def test_padding_says_nothing(name, number, seed):
 
   dirty = {**batch, "hist_item": jnp.where(batch["hist_mask"], batch["hist_item"], ITEMS)}
   dirty["hist_cat"] = jnp.where(batch["hist_mask"], batch["hist_cat"], 4)
+  dirty["hist_vector"] = jnp.where(batch["hist_mask"][:, :, None], batch["hist_vector"], 9.0)
   scores, _, slopes = run(variables, dirty)
   np.testing.assert_allclose(scores, expected, atol=1e-5)
   for table, slope in slopes["tables"].items():
@@ -116,13 +131,14 @@ def test_no_gradient_is_undefined(name, number):
   for used, given_batch in (
     (variables, empty), (zero, batch), (zero, empty), (still, batch),
     (variables, {**batch, "weight": jnp.zeros(3)}),
+    (variables, {**batch, **{name: batch[name] * 0 for name in FURTHER}}),
     (variables, {**batch, "target_item": batch["target_item"] * 0}),
   ):
     scores, loss, slopes = run(used, given_batch)
     assert np.isfinite(scores).all() and np.isfinite(loss)
     for path, leaf in jax.tree.leaves_with_path(slopes):
       assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
-  other = {**empty, "hist_item": empty["hist_item"] * 0, "hist_cat": empty["hist_cat"] * 0}
+  other = {**empty, **{name: empty[name] * 0 for name in HISTORY if name != "hist_mask"}}
   np.testing.assert_array_equal(run(variables, empty)[0], run(variables, other)[0])
 
 
@@ -130,7 +146,7 @@ def test_no_gradient_is_undefined(name, number):
 def test_items_of_several_categories(name):
   several = {"hist_cat": Field("ids", (LENGTH, 3), "category"),
              "target_cat": Field("ids", (2, 3), "category")}
-  fields = {**schema(2).fields, **several}
+  fields = {**schema(2).fields, **FURTHER, **several}
   module = registry.resolve("model", name)
   learner = module.build(
     module.Config(**{**SMALL, **CASES[name][0]}), Schema(fields, schema().vocabularies)
@@ -149,7 +165,7 @@ def test_items_of_several_categories(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_without_categories(name):
-  fields = {n: f for n, f in schema(2).fields.items() if "cat" not in n}
+  fields = {n: f for n, f in {**schema(2).fields, **FURTHER}.items() if "cat" not in n}
   spec = Schema(fields, {"item": ITEMS + 1})
   module = registry.resolve("model", name)
   learner = module.build(module.Config(**{**SMALL, **CASES[name][0], "category_width": 0}), spec)

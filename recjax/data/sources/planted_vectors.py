@@ -1,0 +1,63 @@
+"""Given vectors that tell the category of items: near a centre each, or pictures of a sign.
+
+    vector_i = normalise(mu_c(i) + 0.8 e_i),  mu_c, e_i ~ N(0, I_16)
+
+A picture has 16 x 16 pixels: the sign of the category, 8 x 8 fields of which half are set, at a random
+place, of a random strength, and noise. Two pictures of a category have few pixels in common, so
+that one has to learn what makes them alike.
+"""
+
+import numpy as np
+
+from recjax.data.frozen import quantize
+from recjax.errors import ConfigError
+from recjax.registry import unknown
+
+ITEMS = 20_032  # 313 of each of 64 categories
+PICTURES = ("none", "glyphs", "random")
+SIZE, _SIGN = 16, 8
+_WIDTH = 16
+
+
+def logit(hits: np.ndarray) -> np.ndarray:
+  """Logits [n] of a click; hits [n, L] says where a behaviour has the target's category."""
+  return 1.5 * (np.log1p(hits.sum(1)) - 1.4)
+
+
+class Vectors:
+  """What is given of items, a function of the seed.
+
+  Attributes:
+    codes: int8 [items + 1, M], row 0 zero.
+    bias: float64 [items + 1], N(0, 1).
+  """
+
+  def __init__(self, seed: int, num_items: int, num_categories: int, pictures: str):
+    if pictures not in PICTURES:
+      raise ConfigError(unknown("value of config.data.pictures", pictures, PICTURES))
+    rng = np.random.default_rng([seed, 100])
+    category = np.arange(num_items) % num_categories
+    self.bias = np.concatenate([[0.0], rng.normal(size=num_items)])
+    if pictures == "none":
+      centre = rng.normal(size=(num_categories, _WIDTH))
+      values = centre[category] + 0.8 * rng.normal(size=(num_items, _WIDTH))
+    else:
+      values = draw_signs(rng, category, num_categories).reshape(num_items, -1)
+    if pictures == "random":
+      values = values @ rng.normal(size=(values.shape[1], _WIDTH))
+    if pictures != "glyphs":
+      values = values / np.linalg.norm(values, axis=1, keepdims=True)
+    self.codes = np.concatenate([np.zeros((1, values.shape[1]), np.int8), quantize(values)])
+
+
+def draw_signs(rng: np.random.Generator, category: np.ndarray, num_categories: int) -> np.ndarray:
+  """Pictures float64 [n, 16, 16] within [-1, 1] of categories [n]."""
+  count = len(category)
+  half = np.tile([1.0, -1.0], _SIGN * _SIGN // 2)
+  sign = rng.permuted(np.tile(half, (num_categories, 1)), axis=1).reshape(-1, _SIGN, _SIGN)
+  strength = rng.uniform(0.4, 0.8, count)
+  row, column = rng.integers(SIZE - _SIGN + 1, size=(2, count, 1, 1))
+  pictures = 0.15 * rng.normal(size=(count, SIZE, SIZE))
+  down, across = row + np.arange(_SIGN)[:, None], column + np.arange(_SIGN)
+  pictures[np.arange(count)[:, None, None], down, across] += strength[:, None, None] * sign[category]
+  return np.clip(pictures, -1, 1)
