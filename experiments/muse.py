@@ -7,9 +7,9 @@ The first form is G-MM: clicks grow with the number of behaviours in the target'
 are 20,032 items for 16,000 rows, so that ids tell little, and the category is in the items' vectors.
 `:warm` has few items, each with a part of its own in the clicks, so that ids and vectors both tell.
 `:glyphs` has pictures of signs: an encoder is trained by contrast first (`:pretrain`, as a stage) and
-searched with; `:random` has random projections of the same pictures instead. `:ids` is DIN. `:paper`
-takes the authors' widths. One epoch: more over-fit ids of which each is seen a few times. `:tiny` takes a
-minute. Expected: see docs/results.md. `--mode=prove` runs all arms.
+searched with; `:random` has random projections of the same pictures instead. `:ids` is DIN, `:paper`
+takes the authors' widths. One epoch: more over-fit ids of which each is seen a few times. `:tiny` takes
+a minute. Expected: see docs/results.md. `--mode=prove` runs all arms.
 """
 
 from recjax.config import experiment, parse_arg
@@ -84,9 +84,9 @@ _VECTORS_ALONE = ("model.item_width=0",)
 PROOF = {
   "title": "MUSE where vectors tell what ids cannot",
   "note": "G-MM has 20,032 items for 16,000 rows, each item in a category that only its given vector "
-  "tells; the probability of a click is known, and so is the best AUC. Every arm has one epoch. In warm, "
-  "1,984 items each have a part of their own in the logit. In pictures, signs at random places stand for "
-  "categories; the encoder is trained by contrast on pairs and frozen.",
+  "tells; the probability of a click is known, and so is the best AUC. Every arm has one epoch. In "
+  "warm, 1,984 items each have a part of their own in the logit. In pictures, signs at random places "
+  "stand for categories; the encoder is trained by contrast on pairs and frozen.",
   "worlds": {
     "G-MM": {
       "config": "experiments/muse.py", "seeds": 3, "metrics": ("auc", "logloss"), "reference": "MUSE",

@@ -164,8 +164,8 @@ def test_raw_keys_become_numbers(tmp_path):
   np.testing.assert_array_equal(numbers(keys, np.array([[3, 8], [2**60, -5]])), [[4, 0], [3, 2]])
   file = tmp_path / "v.parquet"
   lists = [[1, 2], [3, -4], [5, 6], [7, 8]]
-  write = lambda keys, lists, kind=pa.int8(): pq.write_table(
-    pa.table({"id": keys, "v": pa.array(lists, pa.list_(kind))}), file
+  write = lambda keys, lists: pq.write_table(
+    pa.table({"id": keys, "v": pa.array(lists, pa.list_(pa.int8()))}), file
   )
   write(keys, lists)
   table, found = pack_parquet(file, "id", "v", tmp_path / "v.npy")

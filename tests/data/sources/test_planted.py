@@ -14,7 +14,8 @@ def table(**options):
   return load({"name": "planted", **options})
 
 
-BAYES = {"count": 0.885, "recency": 0.889, "long": 0.913, "threads": 0.950, "multi": 0.735}
+BAYES = {"count": 0.885, "recency": 0.889, "long": 0.913, "threads": 0.950, "multi": 0.735,
+         "vectors": 0.862}
 
 
 @pytest.mark.parametrize("generator, bayes", BAYES.items())
@@ -71,6 +72,42 @@ def test_threads_are_followed_and_the_truth_is_the_posterior():
     assert part["label"][chosen].mean() == pytest.approx(part["bayes"][chosen].mean(), abs=0.02)
   with pytest.raises(ConfigError, match="threads needs 64 cycles of equally many items, 3 or more"):
     table(generator="threads", num_items=100)
+
+
+def test_vectors_tell_categories_and_items_have_a_part_of_their_own():
+  made = table(generator="vectors", num_items=6400, num_train=2000, item_bias=2.0, seed=3)
+  codes = made.frozen["item"].codes.astype(np.float64)
+  assert codes.shape == (6401, 16) and not codes[0].any()
+  unit = codes[1:] / np.linalg.norm(codes[1:], axis=1, keepdims=True)
+  category = np.arange(6400) % 64
+  near = unit[:200] @ unit.T
+  same = category[:200, None] == category[None]
+  assert near[same].mean() > 0.5 and abs(near[~same].mean()) < 0.1
+  part = made.parts["train"]
+  hits = (part["hist_cat"] == part["target_cat"][:, None]).sum(1)
+  own = np.log(part["bayes"] / (1 - part["bayes"])) - 1.5 * (np.log1p(hits) - 1.4)
+  assert own.std() == pytest.approx(2.0, rel=0.1)
+  first = {}
+  for item, value in zip(part["target_item"].tolist(), own.tolist(), strict=True):
+    assert first.setdefault(item, value) == pytest.approx(value, abs=1e-3)
+  plain = table(generator="vectors", num_items=6400, num_train=2000, seed=3)
+  np.testing.assert_array_equal(plain.frozen["item"].codes, made.frozen["item"].codes)
+  np.testing.assert_array_equal(plain.parts["train"]["hist_item"], part["hist_item"])
+
+
+def test_pictures_of_a_sign_differ_in_place():
+  glyphs, random = (
+    table(generator="vectors", num_items=640, num_train=20, pictures=kind).frozen["item"]
+    for kind in ("glyphs", "random")
+  )
+  assert (glyphs.width, random.width) == (256, 16) and not glyphs.codes[0].any()
+  pictures = glyphs.values(np.arange(1, 641)).reshape(-1, 16, 16)
+  a, b = pictures[0], pictures[64]  # of one category
+  shifts = [np.roll(b, (i, j), (0, 1)) for i in range(16) for j in range(16)]
+  best = max(np.corrcoef(a.ravel(), s.ravel())[0, 1] for s in shifts)
+  assert best > 0.5 > abs(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+  with pytest.raises(ConfigError, match="Unknown value of config.data.pictures 'glyph'"):
+    table(generator="vectors", pictures="glyph")
 
 
 def test_interests_noise_and_copied_targets():
