@@ -1,9 +1,10 @@
 """Frozen tables: what is written is read, row by row, whatever the size; broken files are named."""
 
-import os
+import dataclasses
 import pathlib
 
 import jax.numpy as jnp
+import logs
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logs import gathered
 
+from recjax.config import Split
 from recjax.data.frozen import (
   FrozenTable,
   gather_vectors,
@@ -23,11 +25,11 @@ from recjax.data.frozen import (
   write_frozen,
 )
 from recjax.data.load import load
+from recjax.data.splits import make_split
+from recjax.data.views import ctr
 from recjax.data.views import table as table_view
-from recjax.errors import DataError
+from recjax.errors import ConfigError, DataError
 from recjax.train.feeds import _reference
-
-DEMO = pathlib.Path(os.environ.get("RECJAX_DATA_DIR", "")) / "taobao_mm_demo"
 
 
 def test_codes_by_hand():
@@ -101,6 +103,28 @@ def test_views_gather_rows_with_numpy_and_jax_alike_and_workers_open_the_file(tm
   assert isinstance(opened, np.memmap) and (opened == codes).all()
   bare = table_view.build(table_view.Config(), data._replace(frozen={}), None)
   assert "hist_vector" not in gathered(bare.train)
+
+
+def test_views_of_logs_take_vectors_from_a_file(tmp_path):
+  log = logs.log([[1, 2, 3, 4, 2], [3, 1, 5, 2]], num_items=8)
+  values = np.random.default_rng(0).normal(size=(8, 3))
+  path = tmp_path / "v.npy"
+  stored = write_frozen(path, [values], 8, 3, "float16")
+  config = ctr.Config(length=3, negatives=2, candidates=3, vectors=str(path))
+  view = ctr.build(config, log, make_split(log, Split()))
+  for rows in (view.train, view.test.rows):
+    batch = gathered(rows)
+    for prefix in ("hist", "target"):
+      vectors = batch[f"{prefix}_vector"]
+      assert vectors.dtype == np.float16
+      assert vectors.shape[1:] == rows.schema.fields[f"{prefix}_vector"].shape
+      np.testing.assert_array_equal(vectors, stored.codes[batch[f"{prefix}_item"]])
+  write_frozen(path, [values[:7]], 7, 3)
+  with pytest.raises(DataError, match="has 8 rows, but there are 9 items"):
+    ctr.build(config, log, make_split(log, Split()))
+  small = dataclasses.replace(log, facts={"cleaned": {"items_outside_core": 3}})
+  with pytest.raises(ConfigError, match="items by their first numbers: with it set data.core=0"):
+    ctr.build(config, small, make_split(log, Split()))
 
 
 def test_fields_have_the_dtype_of_the_table():
@@ -182,10 +206,12 @@ def test_raw_keys_become_numbers(tmp_path):
     pack_parquet(file, "id", "w", tmp_path / "v.npy")
 
 
-@pytest.mark.skipif(not DEMO.is_dir(), reason="the rows of Taobao-MM are not here")
-def test_vectors_of_taobao_mm(tmp_path):
+def test_vectors_of_taobao_mm(tmp_path, data_dir):
   """The published int8 vectors, by the raw ids of items."""
-  file = DEMO / "scl_embedding_int8_p90.parquet"
+  demo = data_dir / "taobao_mm_demo"
+  if not demo.is_dir():
+    pytest.skip("the rows of Taobao-MM are not here")
+  file = demo / "scl_embedding_int8_p90.parquet"
   table, keys = pack_parquet(file, "205", "205_c", tmp_path / "scl.npy")
   assert table.codes.shape == (11, 128) and table.codes.dtype == np.int8
   stored = pq.read_table(file).to_pydict()
@@ -195,6 +221,6 @@ def test_vectors_of_taobao_mm(tmp_path):
   # They were of length one before they were coded.
   lengths = np.linalg.norm(table.values(ids), axis=1)
   assert (np.abs(lengths - 1) < 0.1).all()
-  history = pq.read_table(DEMO / "test_user_features.parquet")["150_2_180"].to_pylist()
+  history = pq.read_table(demo / "test_user_features.parquet")["150_2_180"].to_pylist()
   found = numbers(keys, np.concatenate([np.array(h, np.int64) for h in history]))
   assert found.min() >= 0 and found.max() <= 10
