@@ -130,7 +130,7 @@ def _stored(block: np.ndarray, dtype: str, path: Path, row: int) -> np.ndarray:
     if block.size and (block.min() < -128 or block.max() > 127):
       raise DataError(f"{path}: codes from item {row} on do not fit int8.")
     return block.astype(np.int8)
-  with np.errstate(over="ignore"):
+  with np.errstate(over="ignore", invalid="ignore"):
     stored = quantize(block) if dtype == "int8" else block.astype(dtype)
   finite = np.isfinite(block) if dtype == "int8" else np.isfinite(stored)
   if not finite.all():

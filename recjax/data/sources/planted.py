@@ -79,6 +79,12 @@ class Config(Common):
   # vectors; random = a random projection of those.
   pictures: str = "none"
 
+  def __post_init__(self):
+    super().__post_init__()
+    if self.pictures not in planted_vectors.PICTURES:
+      known = planted_vectors.PICTURES
+      raise ConfigError(unknown("value of config.data.pictures", self.pictures, known))
+
 
 class _Setting(NamedTuple):
   length: int

@@ -10,8 +10,6 @@ that one has to learn what makes them alike.
 import numpy as np
 
 from recjax.data.frozen import quantize
-from recjax.errors import ConfigError
-from recjax.registry import unknown
 
 ITEMS = 20_032  # 313 of each of 64 categories
 PICTURES = ("none", "glyphs", "random")
@@ -33,8 +31,6 @@ class Vectors:
   """
 
   def __init__(self, seed: int, num_items: int, num_categories: int, pictures: str):
-    if pictures not in PICTURES:
-      raise ConfigError(unknown("value of config.data.pictures", pictures, PICTURES))
     rng = np.random.default_rng([seed, 100])
     category = np.arange(num_items) % num_categories
     self.bias = np.concatenate([[0.0], rng.normal(size=num_items)])

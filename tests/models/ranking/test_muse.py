@@ -9,6 +9,7 @@ import pytest
 from click_toys import LENGTH, compact, make_batch, random_variables, schema, with_target
 
 from recjax.data.frozen import quantize
+from recjax.data.load import load
 from recjax.data.schema import Field
 from recjax.errors import ConfigError
 from recjax.models.ranking import muse
@@ -195,6 +196,19 @@ def test_an_encoder_makes_vectors_and_is_not_trained():
   other = {**variables, "encoder": jax.tree.map(lambda x: -x, variables["encoder"])}
   score = learner.predict["score"]
   assert np.abs(score(other, batch) - score(variables, batch)).max() > 1e-4
+
+
+def test_cosines_find_more_of_the_category_than_the_newest_do():
+  """In G-MM: of the behaviours in the target's category, those among 20 of 100."""
+  data = load({"name": "planted", "generator": "vectors", "num_train": 1, "num_test": 500})
+  part, table = data.parts["test"], data.frozen["item"]
+  unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)
+  history, target = unit(table.values(part["hist_item"])), unit(table.values(part["target_item"]))
+  nearest = np.argsort(-np.einsum("blm,bm->bl", history, target), axis=1)[:, :20]
+  same = part["hist_cat"] == part["target_cat"][:, None]
+  some = same.any(1)
+  recall = lambda found: (found[some].sum(1) / same[some].sum(1)).mean()
+  assert recall(np.take_along_axis(same, nearest, 1)) >= 3 * recall(same[:, -20:]) > 0.5
 
 
 def test_mistakes_are_named():
