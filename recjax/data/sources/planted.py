@@ -60,8 +60,7 @@ class Config(Common):
   longest: Positive = 30
   # Share of history that is noise: steps off the chain (markov, .2), behaviours outside the user's
   # interests (count .2, recency .1, long .3, vectors .4, multi .5, interest_functions .1), and off a
-  # thread's cycle
-  # (.1). -1: the value here.
+  # thread's cycle (.1). -1: the value here.
   noise: Annotated[float, Range(-1, 1)] = -1.0
   # two_signals: share of steps to the successor.
   follow: Share = 0.35
@@ -155,9 +154,9 @@ def click_table(config: Config) -> ClickTable:
     )
   frozen = {}
   if config.generator == "vectors":
-    made = planted_vectors.Vectors(config.seed, num_items, num_categories, config.pictures)
-    frozen["item"] = FrozenTable(made.codes)
-    setting = setting._replace(bias=config.item_bias * made.bias)
+    given = planted_vectors.Vectors(config.seed, num_items, num_categories, config.pictures)
+    frozen["item"] = FrozenTable(given.codes)
+    setting = setting._replace(bias=config.item_bias * given.bias)
   sizes = {"train": config.num_train, "test": config.num_test, "validation": config.num_validation}
   parts, start = {}, 1
   for number, (part, rows) in enumerate(sizes.items()):
