@@ -2,10 +2,10 @@
 Wu, Yang, Chan, Gu, Feng, Yi, Sheng, Zhu, Xu, Ye and Zheng, 2025, arXiv 2512.07216.
 
     x_j = [E_item(b_j); E_cat(c(b_j))],  a likewise for the candidate         shared tables
-    g_j, g_t: given vectors of behaviour and candidate, frozen
-    search    X = the K behaviours with the largest cos(g_t, g_j)             no gradient
-    SimTier   h(S)_k = w_k log(1 + #{j in S: ceil(cos(g_t, g_j) / .1) + 10 = k}),  22 tiers
-    SA-TA     w = softmax(g_1 s_j + g_2 b_j + g_3 s_j b_j),  s_j = q . k_j,  b_j = cos(g_t, g_j) / tau
+    m_j, m_t: given vectors of behaviour and candidate, frozen
+    search    X = the K behaviours with the largest cos(m_t, m_j)             no gradient
+    SimTier   h(S)_k = w_k log(1 + #{j in S: ceil(cos(m_t, m_j) / .1) + 10 = k}),  22 tiers
+    SA-TA     w = softmax(g_1 s_j + g_2 b_j + g_3 s_j b_j),  s_j = q . k_j,  b_j = cos(m_t, m_j) / tau
               q, k_j, v_j = silu(linear maps of a and x_j),  long = sum_j w_j v_j over X
     short     attention of linear maps, query a, over the newest behaviours N
     z = MLP([short, long, mean X, mean N, a, h(N), h(X)])                     a logit
