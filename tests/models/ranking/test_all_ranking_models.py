@@ -114,8 +114,7 @@ def test_padding_says_nothing(name, number, seed):
 
   # The same histories with their padding on the right.
   shift = LENGTH - np.asarray(batch["hist_mask"]).sum(1)
-  roll = lambda values, row: jnp.roll(values[row], -shift[row], axis=0)
-  right = {n: jnp.stack([roll(batch[n], row) for row in range(3)]) for n in HISTORY}
+  right = {n: jnp.stack([jnp.roll(batch[n][r], -shift[r], axis=0) for r in range(3)]) for n in HISTORY}
   scores, _, slopes = run(variables, {**batch, **right})
   np.testing.assert_allclose(scores, expected, atol=1e-5)
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
