@@ -14,7 +14,7 @@ a minute. Expected: see docs/results.md. `--mode=prove` runs all arms.
 
 from recjax.config import experiment, parse_arg
 
-_CHANNELS, _WIDTH = (16, 32, 32), 16
+_CHANNELS, _WIDTH = (8, 16, 64), 16
 
 
 def get_config(arg=None):
@@ -72,8 +72,8 @@ def pretrain(tiny):
     model={"name": "semantic_contrast", "channels": _CHANNELS, "width": _WIDTH},
     evaluate={"neighbours": {}},
     train={
-      "batch_size": 256, "steps": 60 if tiny else 1200, "log_every": 20 if tiny else 100,
-      "evaluate_every": 0 if tiny else 300, "select_metric": "precision@10",
+      "batch_size": 256, "steps": 60 if tiny else 600, "log_every": 20 if tiny else 100,
+      "evaluate_every": 0, "select_metric": "precision@10",
     },
     optimizer={"learning_rate": 5e-3, "clip_norm": 5.0},
   )

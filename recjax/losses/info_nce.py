@@ -15,15 +15,16 @@ def info_nce(
   Args:
     queries: [B, D], usually of length one.
     keys: [N, D] likewise, N >= B: those of the rows, then negatives of all, such as a memory bank.
-    valid: bool [N].
+    valid: bool [N], or [B, N]: for each row its own.
     temperature: above 0.
 
   Returns:
     Losses [B], and hits [B]: 1 where the own key is strictly the nearest.
   """
   logits = jnp.einsum("bd,nd->bn", queries, keys, preferred_element_type=jnp.float32) / temperature
-  logits = jnp.where(valid[None, :], logits, jnp.finfo(logits.dtype).min)
-  own, valid = jnp.diagonal(logits), valid[: len(queries)]
+  valid = jnp.broadcast_to(valid if valid.ndim == 2 else valid[None], logits.shape)
+  logits = jnp.where(valid, logits, jnp.finfo(logits.dtype).min)
+  own, valid = jnp.diagonal(logits), jnp.diagonal(valid)
   loss = jnp.where(valid, jax.nn.logsumexp(logits, axis=1) - own, 0.0)
   nearest = jnp.sum(logits >= own[:, None], axis=1) == 1
   return loss, (valid & nearest).astype(jnp.float32)

@@ -36,6 +36,7 @@ def test_pairs_are_of_one_category_and_held_out_items_are_in_none(data):
     )
   batch = gathered(view.train)
   np.testing.assert_array_equal(batch["second_vector"], data.frozen["item"].codes[second])
+  np.testing.assert_array_equal(batch["pair_group"], (second - 1) % 64 + 1)
   np.testing.assert_array_equal(view.counts["item"], np.bincount(first, minlength=641))
   again = item_pairs.build(item_pairs.Config(partners=3), data, None)
   np.testing.assert_array_equal(again.train.columns["second"], second)

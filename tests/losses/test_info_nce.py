@@ -40,6 +40,10 @@ def test_further_keys_are_negatives_of_all():
   s[:, 4] = -np.inf
   expected = np.log(np.exp(s).sum(1)) - np.diagonal(s)
   np.testing.assert_allclose(info_nce(queries, keys, valid, 0.5)[0], expected, rtol=1e-5)
+  rows = jnp.asarray(rng.random((3, 7)) < 0.5) | jnp.eye(3, 7, dtype=bool)
+  s = np.where(rows, np.asarray(queries) @ np.asarray(keys).T / 0.5, -np.inf)
+  expected = np.log(np.exp(s).sum(1)) - np.diagonal(s)
+  np.testing.assert_allclose(info_nce(queries, keys, rows, 0.5)[0], expected, rtol=1e-5)
 
 
 def test_left_out_rows_are_nobodys_negatives():

@@ -2,9 +2,9 @@
 
     vector_i = normalise(mu_c(i) + 0.8 e_i),  mu_c, e_i ~ N(0, I_16)
 
-A picture has 16 x 16 pixels: the sign of the category, 8 x 8 fields of which half are set, at a random
-place, of a random strength, and noise. Two pictures of a category have few pixels in common, so
-that one has to learn what makes them alike.
+A picture has 16 x 16 pixels: the sign of the category, 4 x 4 fields of 2 x 2 pixels of which half are
+set, at one of 25 places, of a random strength, and noise. Two pictures of a category have few pixels in
+common, so that one has to learn what makes them alike.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from recjax.data.frozen import quantize
 
 ITEMS = 20_032  # 313 of each of 64 categories
 PICTURES = ("none", "glyphs", "random")
-SIZE, _SIGN = 16, 8
+SIZE, _SIGN, _FIELD = 16, 8, 2
 _WIDTH = 16
 
 
@@ -49,10 +49,12 @@ class Vectors:
 def draw_signs(rng: np.random.Generator, category: np.ndarray, num_categories: int) -> np.ndarray:
   """Pictures float64 [n, 16, 16] within [-1, 1] of categories [n]."""
   count = len(category)
-  half = np.tile([1.0, -1.0], _SIGN * _SIGN // 2)
-  sign = rng.permuted(np.tile(half, (num_categories, 1)), axis=1).reshape(-1, _SIGN, _SIGN)
+  fields = _SIGN // _FIELD
+  half = np.tile([1.0, -1.0], fields * fields // 2)
+  sign = rng.permuted(np.tile(half, (num_categories, 1)), axis=1).reshape(-1, fields, fields)
+  sign = sign.repeat(_FIELD, axis=1).repeat(_FIELD, axis=2)
   strength = rng.uniform(0.4, 0.8, count)
-  row, column = rng.integers(SIZE - _SIGN + 1, size=(2, count, 1, 1))
+  row, column = _FIELD * rng.integers((SIZE - _SIGN) // _FIELD + 1, size=(2, count, 1, 1))
   pictures = 0.15 * rng.normal(size=(count, SIZE, SIZE))
   down, across = row + np.arange(_SIGN)[:, None], column + np.arange(_SIGN)
   pictures[np.arange(count)[:, None, None], down, across] += strength[:, None, None] * sign[category]

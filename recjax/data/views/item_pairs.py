@@ -31,7 +31,10 @@ class Config:
 
 
 def build(config: Config, data: ClickTable, split: None) -> View:
-  """Rows of first_vector, second_vector [B, M]; cases have first_vector, and the category as answer."""
+  """Rows of first_vector, second_vector [B, M] and their category, pair_group [B].
+
+  Cases have first_vector, and the category as answer.
+  """
   del split
   if not isinstance(data, ClickTable) or "item" not in data.frozen:
     raise DataError("The view 'item_pairs' needs a click table whose items have given vectors.")
@@ -48,7 +51,7 @@ def build(config: Config, data: ClickTable, split: None) -> View:
   if not len(first):
     raise DataError(f"{data.name} has no two training items of one category.")
   table = data.frozen["item"]
-  columns = {"first": first, "second": second, "vectors": table.codes}
+  columns = {"first": first, "second": second, "group": category[first], "vectors": table.codes}
   train = _rows(table, columns, data.vocabularies)
   parts = [_cases(data, table, category, items[start : start + held]) for start in (0, held)]
   counts = {"item": np.bincount(first, minlength=len(category))}
@@ -73,9 +76,13 @@ def _pairs(
 def _rows(table: FrozenTable, columns: dict[str, np.ndarray], vocabularies: dict[str, int]) -> Rows:
   names = [name for name in ("first", "second") if name in columns]
   fields = {f"{name}_vector": Field(table.kind, (table.width,)) for name in names}
-  gather = lambda xp, columns, index: {
-    f"{name}_vector": columns["vectors"][columns[name][index]] for name in names
-  }
+  if "group" in columns:
+    fields["pair_group"] = Field("id")
+
+  def gather(xp, columns, index):
+    batch = {f"{name}_vector": columns["vectors"][columns[name][index]] for name in names}
+    return {**batch, "pair_group": columns["group"][index]} if "group" in columns else batch
+
   return Rows(len(columns["first"]), columns, gather, Schema(fields, vocabularies))
 
 

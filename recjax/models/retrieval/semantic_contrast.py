@@ -4,10 +4,11 @@ Representations"), section on pre-training; momentum encoder and memory bank as 
 2020, arXiv 1911.05722.
 
     q = f(x), k = f'(x') for a pair (x, x'),  f' = m f' + (1 - m) f after every step, no gradient
-    L = -log(exp(q k / T) / sum_n exp(q k_n / T)) + a max(0, d - q k + max_{n not own} q k_n)
+    L = -log(exp(q k / T) / sum_n exp(q k_n / T)) + a max(0, d - q k + max_n q k_n)
 
-n runs over the keys of the batch and a bank of earlier ones; T is learned. The vectors are then frozen:
-`serve/item_vectors.py` writes them as a table, or another model takes the encoder as it is.
+n runs over the keys of other groups, in the batch and in a bank of earlier ones, and in the first sum
+over the own key too; T is learned. The vectors are then frozen: `serve/item_vectors.py` writes them as a
+table, or another model takes the encoder as it is.
 
 Where we depart from the paper, and why:
 - The encoder is a small convolutional network for pictures of a few pixels; theirs are large image and
@@ -16,6 +17,8 @@ Where we depart from the paper, and why:
   `item_pairs` says.
 - m grows from 0 to its value with the steps, so that a short training does not keep its beginning.
 - T is kept above .01.
+- Keys of the same group (category) are left out of the negatives: with few groups the hardest negative
+  would nearly always be one. In the paper's data pairs have no groups.
 """
 
 import dataclasses
@@ -42,7 +45,7 @@ class Config:
   """What can be chosen; the paper's values in brackets, where they are known."""
 
   name: str = "semantic_contrast"
-  channels: tuple[Positive, ...] = (16, 32, 32)  # of the encoder's convolutions
+  channels: tuple[Positive, ...] = (8, 16, 64)  # of the encoder's convolutions
   width: Positive = 16  # of the vectors [128]
   temperature: Above0 = 0.07  # where T starts
   bank: Count = 4096  # earlier keys that are negatives [196800]
@@ -54,7 +57,7 @@ class Config:
 def build(
   config: Config, schema: Schema, counts: Mapping[str, np.ndarray] | None = None
 ) -> Learner:
-  """The learner; reads first_vector and second_vector [B, H * H], pictures of a pair.
+  """The learner; reads first_vector, second_vector [B, H * H], pictures of a pair, and pair_group [B].
 
   Its encoder is `params/encoder`. predict["encode"] gives vectors [B, M] of first_vector.
 
@@ -62,7 +65,7 @@ def build(
     ConfigError: without these fields, or where they are no square pictures.
   """
   del counts
-  for name in ("first_vector", "second_vector"):
+  for name in ("first_vector", "second_vector", "pair_group"):
     if name not in schema.fields:
       raise ConfigError(f"Contrast needs pairs, but the batch lacks {name!r}; take view item_pairs.")
   size = schema.fields["first_vector"].shape[-1]
@@ -79,7 +82,10 @@ def build(
     del tables
     params = module.init(key, vector_values(jnp.asarray(batch["first_vector"])))["params"]
     start = jnp.asarray(math.log(config.temperature), jnp.float32)
-    bank = {"keys": jnp.zeros((config.bank, config.width)), "filled": jnp.zeros((), jnp.int32)}
+    # Group -1 is a place that no key has taken yet.
+    bank = {
+      "keys": jnp.zeros((config.bank, config.width)), "group": jnp.full(config.bank, -1, jnp.int32),
+    }
     # Copies, as a state's arrays are donated one by one.
     momentum = {"encoder": jax.tree.map(jnp.copy, params), "steps": jnp.zeros(())}
     return {
@@ -93,11 +99,12 @@ def build(
     key_ = jax.lax.stop_gradient(encoded(momentum["encoder"], batch["second_vector"]))
     count = len(query)
     keys = jnp.concatenate([key_, bank["keys"]])
-    known = jnp.concatenate([jnp.ones(count, bool), jnp.arange(config.bank) < bank["filled"]])
+    group = jnp.concatenate([batch["pair_group"], bank["group"]])
+    own = jnp.eye(count, len(keys), dtype=bool)
+    other = (group >= 0)[None] & (batch["pair_group"][:, None] != group[None])
     temperature = jnp.maximum(jnp.exp(params["log_temperature"]), _COLDEST)
-    contrast, hits = info_nce(query, keys, known, temperature)
+    contrast, hits = info_nce(query, keys, own | other, temperature)
     near = jnp.einsum("bd,nd->bn", query, keys)
-    other = known[None] & ~jnp.eye(count, len(keys), dtype=bool)
     hardest = jnp.max(jnp.where(other, near, -1.0), axis=1)
     triplet = jax.nn.relu(config.margin - jnp.diagonal(near) + hardest)
     weight = jnp.float32(count)
@@ -112,9 +119,7 @@ def build(
         "encoder": jax.tree.map(mix, momentum["encoder"], params["encoder"]),
         "steps": momentum["steps"] + 1.0,
       },
-      "bank": {
-        "keys": keys[: config.bank], "filled": jnp.minimum(bank["filled"] + count, config.bank),
-      },
+      "bank": {"keys": keys[: config.bank], "group": group[: config.bank]},
     }
     total = jnp.sum(contrast) + config.triplet_weight * jnp.sum(triplet)
     return Objective(total, weight, metrics, mutable)

@@ -20,12 +20,16 @@ PIXELS, KEY = 16, jax.random.key(0)
 
 
 def spec(pixels=PIXELS, kind="vector_int8"):
-  return Schema({f"{n}_vector": Field(kind, (pixels,)) for n in ("first", "second")}, {})
+  fields = {f"{n}_vector": Field(kind, (pixels,)) for n in ("first", "second")}
+  return Schema({**fields, "pair_group": Field("id")}, {})
 
 
 def pair(rows=3, seed=0):
   draw = np.random.default_rng(seed).integers(-100, 100, (2, rows, PIXELS)).astype(np.int8)
-  return {"first_vector": jnp.asarray(draw[0]), "second_vector": jnp.asarray(draw[1])}
+  group = jnp.arange(rows, dtype=jnp.int32) // 2  # 0, 0, 1
+  return {
+    "first_vector": jnp.asarray(draw[0]), "second_vector": jnp.asarray(draw[1]), "pair_group": group,
+  }
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +50,7 @@ def test_the_loss_as_loops_over_the_bank(made):
   bank /= np.linalg.norm(bank, axis=1, keepdims=True)
   variables = {
     **variables, "momentum": {"encoder": other, "steps": jnp.ones(())},
-    "bank": {"keys": jnp.asarray(bank), "filled": jnp.int32(4)},
+    "bank": {"keys": jnp.asarray(bank), "group": jnp.array([1, 7, 0, 5, -1], jnp.int32)},
   }
   batch = pair()
   (total, objective), slopes = run(variables["params"], variables, batch)
@@ -55,19 +59,21 @@ def test_the_loss_as_loops_over_the_bank(made):
   )
   query = vectors(variables["params"]["encoder"], batch["first_vector"])
   keys = np.concatenate([vectors(other, batch["second_vector"]), bank[:4]])
+  group = [0, 0, 1, 1, 7, 0, 5]
   expected = hits = 0.0
   for b in range(3):
     near = keys @ query[b]
-    expected += np.log(np.exp(near / 0.07).sum()) - near[b] / 0.07
-    expected += 0.5 * max(0.0, 0.2 - near[b] + np.delete(near, b).max())
-    hits += near[b] > np.delete(near, b).max()
+    others = np.array([near[n] for n in range(7) if group[n] != group[b]])
+    expected += np.log(np.exp(near[b] / 0.07) + np.exp(others / 0.07).sum()) - near[b] / 0.07
+    expected += 0.5 * max(0.0, 0.2 - near[b] + others.max())
+    hits += near[b] > others.max()
   assert float(total) == pytest.approx(expected, rel=1e-4)
   assert float(objective.metrics["hits"][0]) == hits and float(objective.weight) == 3
   assert all(np.any(leaf) for leaf in jax.tree.leaves(slopes))
   # The oldest keys leave; the momentum encoder moves by a half after two steps.
   after = objective.mutable
   np.testing.assert_allclose(after["bank"]["keys"], np.concatenate([keys[:3], bank[:2]]), atol=1e-5)
-  assert int(after["bank"]["filled"]) == 5
+  assert after["bank"]["group"].tolist() == [0, 0, 1, 1, 7]
   for old, new, got in zip(*map(jax.tree.leaves, (
     other, variables["params"]["encoder"], after["momentum"]["encoder"]
   )), strict=True):
