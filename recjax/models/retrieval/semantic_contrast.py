@@ -7,8 +7,8 @@ Representations"), section on pre-training; momentum encoder and memory bank as 
     L = -log(exp(q k / T) / sum_n exp(q k_n / T)) + a max(0, d - q k + max_n q k_n)
 
 n runs over the keys of other groups, in the batch and in a bank of earlier ones, and in the first sum
-over the own key too; T is learned. The vectors are then frozen: `serve/item_vectors.py` writes them as a
-table, or another model takes the encoder as it is.
+over the own key too; T is learned. The vectors are then frozen: `serve/item_vectors.py` writes them as
+a table, or another model takes the encoder as it is.
 
 Where we depart from the paper, and why:
 - The encoder is a small convolutional network for pictures of a few pixels; theirs are large image and
