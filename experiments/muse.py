@@ -43,7 +43,8 @@ def get_config(arg=None):
     model=model,
     evaluate={"ctr": {}},
     train={
-      "batch_size": 256, "epochs": 1.0, "log_every": 20, "evaluate_every": 0, "select_metric": "auc",
+      "batch_size": 64 if arg.tiny else 256, "epochs": 1.0, "log_every": 20, "evaluate_every": 0,
+      "select_metric": "auc",
     },
     optimizer={"learning_rate": 2e-3, "clip_norm": 5.0},
     proof=PROOF,
