@@ -69,7 +69,8 @@ def pretrain(tiny):
   return experiment(
     "muse_encoder",
     data=_data(tiny, pictures="glyphs"),
-    view={"name": "item_pairs"},
+    # With 20 held-out items of a category ten neighbours can all be of it.
+    view={"name": "item_pairs", "held_out": 0.2},
     model={"name": "semantic_contrast", "channels": _CHANNELS, "width": _WIDTH},
     evaluate={"neighbours": {}},
     train={
