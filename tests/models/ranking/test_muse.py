@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from click_toys import LENGTH, compact, make_batch, random_variables, schema, with_target
 
+from recjax.config import read_config_file
 from recjax.data.frozen import quantize
 from recjax.data.load import load
 from recjax.data.schema import Field
 from recjax.errors import ConfigError
 from recjax.models.ranking import muse
+from recjax.programs.train import train
+from recjax.train.arrays import load_arrays
 
 WIDTH = 4
 SMALL = muse.Config(
@@ -209,6 +212,15 @@ def test_cosines_find_more_of_the_category_than_the_newest_do():
   some = same.any(1)
   recall = lambda found: (found[some].sum(1) / same[some].sum(1)).mean()
   assert recall(np.take_along_axis(same, nearest, 1)) >= 3 * recall(same[:, -20:]) > 0.5
+
+
+@pytest.mark.slow
+def test_an_encoder_trained_as_a_stage_is_taken_as_it_is(tmp_path):
+  config = read_config_file("experiments/muse.py:glyphs,tiny")
+  assert train(config, tmp_path)["status"] == "finished"
+  own = load_arrays(tmp_path / "export" / "variables.safetensors")["encoder"]["params"]
+  stage = tmp_path / "stages" / "encoder" / "export" / "variables.safetensors"
+  jax.tree.map(np.testing.assert_array_equal, own, load_arrays(stage)["params"]["encoder"])
 
 
 def test_mistakes_are_named():
