@@ -12,6 +12,7 @@ Sequences, as an event log:
    that the user likes and has visited lately, so that one needs the last item or the last few.
  - `interest_functions`: topics that move with time, for each user at a velocity of its own
    (`planted_functions`).
+ - `attributes`: users of two groups, half of whose clicks tell the group (`planted_attributes`).
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from recjax.data.click_table import ClickTable
-from recjax.data.sources import planted_functions, planted_kinds
+from recjax.data.sources import planted_attributes, planted_functions, planted_kinds
 from recjax.data.sources.base import Chunk, Common, Source, fingerprint
 from recjax.errors import ConfigError
 from recjax.ranges import Count, Positive, Range, Share
@@ -34,18 +35,18 @@ from recjax.registry import unknown
 class Config(Common):
   """Keys of `config.data` for planted data; 0 and -1 stand for the generator's own setting."""
 
-  # "markov", "two_signals", "interest_functions" (event logs), or "count", "recency", "long", "multi"
-  # (click tables).
+  # "markov", "two_signals", "interest_functions", "attributes" (event logs), or "count", "recency",
+  # "long", "multi" (click tables).
   generator: str = "markov"
   seed: Count = 0
   # Items; categories are dealt out to them in turn (interest_functions: in blocks). 0: 120 for
-  # markov, 400 for two_signals, 64 for interest_functions, 2048 for click tables; multi has one item
-  # for each combination of categories.
+  # markov, 400 for two_signals, 64 for interest_functions, 1000 for attributes, 2048 for click
+  # tables; multi has one item for each combination of categories.
   num_items: Count = 0
-  # Categories of the items. 0: 8 for markov and interest_functions, 20 for two_signals, 64 for click
-  # tables, 16 of each kind for multi.
+  # Categories of the items. 0: 8 for markov and interest_functions, 20 for two_signals and
+  # attributes, 64 for click tables, 16 of each kind for multi.
   num_categories: Count = 0
-  # Event logs: users; markov and two_signals: events of each, drawn evenly between the two.
+  # Event logs: users; but for interest_functions: events of each, drawn evenly between the two.
   num_users: Positive = 300
   shortest: Positive = 8
   longest: Positive = 30
@@ -195,16 +196,17 @@ def open_source(config: Config) -> Source | ClickTable:
   `facts` of the log hold `successor` (the next item on the chain by item, entry 0 unused), and for
   markov `noise`: the best possible HR@1 without leaving out seen items is about 1 - noise. Events of
   `two_signals` have a column `step`: start, successor or collaborative. Those of `interest_functions`
-  hold `bayes_hr`, see `planted_functions.best_hit_rates`.
+  hold `bayes_hr`, see `planted_functions.best_hit_rates`; those of `attributes` `neutral_categories`.
   """
   if config.generator in SETTINGS:
     return click_table(config)
   if config.generator == "interest_functions":
     return _functions(config)
+  if config.generator == "attributes":
+    return _attributes(config)
   if config.generator not in SEQUENCES:
-    raise ConfigError(
-      unknown("generator", config.generator, (*SEQUENCES, "interest_functions", *SETTINGS))
-    )
+    known = (*SEQUENCES, "interest_functions", "attributes", *SETTINGS)
+    raise ConfigError(unknown("generator", config.generator, known))
   usual = SEQUENCES[config.generator]
   num_items = config.num_items or usual.num_items
   num_categories = config.num_categories or usual.num_categories
@@ -263,6 +265,31 @@ def _functions(config: Config) -> Source:
     licence=LICENCE,
     place="planted interest functions",
     facts={"bayes_hr": planted_functions.best_hit_rates(config.seed, num_items, topics, noise)},
+  )
+
+
+def _attributes(config: Config) -> Source:
+  num_items, topics = config.num_items or 1000, config.num_categories or 20
+  if num_items % topics or topics % 4 or config.shortest > config.longest:
+    raise ConfigError(
+      "config.data: attributes deals items evenly to categories, a quarter of which each group "
+      f"favours, and needs shortest <= longest, but has {num_items}, {topics}, {config.shortest} and "
+      f"{config.longest}."
+    )
+  made = (config.seed, config.num_users, num_items, topics, config.shortest, config.longest)
+  return Source(
+    name="planted_attributes",
+    fingerprint=fingerprint("attributes", 1, *made),
+    chunks=functools.partial(planted_attributes.clicks, *made),
+    timing="time",
+    items=lambda: _item_table(num_items, lambda place: place % topics).append_column(
+      "vector", planted_attributes.item_vectors(config.seed, num_items, topics)
+    ),
+    users=functools.partial(planted_attributes.user_table, config.seed, config.num_users),
+    way=f"planted, seed {config.seed}",
+    licence=LICENCE,
+    place="planted attributes",
+    facts={"neutral_categories": list(range(1, topics // 2 + 1))},
   )
 
 
