@@ -5,8 +5,9 @@
 The default is a world with a planted truth: half of all clicks tell a user's group, the others follow a
 taste of its own, so that what fairness costs can be told from what has to go. 2,000 users train, 500
 others are the test: sessions of one click and four others, and probes of lists and user vectors.
-`:movielens` takes MovieLens 100K with the users' gender instead, `:counts=popularity|transition|item_knn`
-counts there. `:paper` has the network of the paper, over titles. `:tiny` runs in under a minute.
+`:movielens` takes MovieLens 100K with the users' gender instead; there `:counts=KIND` (popularity,
+transition, item_knn) counts, and `:paper` has the network of the paper, over titles. `:tiny` runs in under
+a minute.
 
 `--mode=prove` compares the parts of the model in both worlds.
 """

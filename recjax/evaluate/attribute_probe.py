@@ -66,9 +66,9 @@ def build(
   """Prepares the probes; the returned run(variables) compiles once.
 
   Rows hold `attribute` [B], 0 where it is unknown; those cases are left out. Lists leave out what a
-  user has seen. Values are probe_auc_X, probe_f1_X (macro) and probe_accuracy_X for X = list, history and
-  every state, majority_accuracy and majority_f1 of guessing the largest class, and abs_cosine_A_B, the
-  mean |cosine| of each pair of states. A state that the model does not offer is NaN, and named in
+  user has seen. Values are probe_auc_X, probe_f1_X (macro) and probe_accuracy_X for X = list, history
+  and every state, majority_accuracy and majority_f1 of guessing the largest class, and abs_cosine_A_B,
+  the mean |cosine| of each pair of states. A state that the model does not offer is NaN, and named in
   `facts`.
 
   Raises:

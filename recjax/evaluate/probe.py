@@ -42,14 +42,13 @@ def probe(
   found = []
   for held in range(fold.max() + 1):
     train, test = fold != held, fold == held
-    mean, scale = features[train].mean(axis=0), np.ones(features.shape[1])
-    if standardize:
-      deviation = features[train].std(axis=0)
-      # What hardly varies is rounding, which must not be blown up.
-      varies = deviation > 1e-9 * np.maximum(np.abs(mean), 1e-30)
-      scale = np.where(varies, deviation, np.inf)
-    weights = fit_logistic((features[train] - mean) / scale, label[train], l2)
-    logits = predict_logits((features[test] - mean) / scale, weights)
+    mean, deviation = features[train].mean(axis=0), features[train].std(axis=0)
+    # What does not vary tells nothing; what varies by rounding must not be blown up.
+    varies = deviation > 1e-9 * np.abs(mean)
+    scale = deviation[varies] if standardize else 1.0
+    scaled = (features[:, varies] - mean[varies]) / scale
+    weights = fit_logistic(scaled[train], label[train], l2)
+    logits = predict_logits(scaled[test], weights)
     guess = logits.argmax(axis=1)
     found.append((
       _auc(label[test], logits), macro_f1(label[test], guess, logits.shape[1]),
@@ -100,7 +99,7 @@ def fit_logistic(features: np.ndarray, label: np.ndarray, l2: float) -> np.ndarr
     return loss + 0.5 * l2 * np.square(weights[:-1]).sum(), gradient.reshape(-1)
 
   start = np.zeros((width + 1) * columns)
-  options = {"maxiter": 2000, "maxfun": 4000, "ftol": 1e-14, "gtol": 1e-6}
+  options = {"maxiter": 2000, "maxfun": 4000, "ftol": 1e-12, "gtol": 1e-5}
   return scipy.optimize.minimize(
     value, start, jac=True, method="L-BFGS-B", options=options
   ).x.reshape(width + 1, columns)

@@ -46,9 +46,10 @@ def build(
   """Prepares session metrics; the returned run(variables) compiles once.
 
   Rows hold target_item, label, weight and session [B, C]: candidates of several sessions of a case,
-  each with one right answer (the view 'sessions'). Values are means over sessions: session_auc (ties count
-  half), session_mrr and session_ndcg@k (ties count against the right answer), and "session_auc NAME"
-  for each of `within`, over sessions that still have a right and a wrong candidate; NaN where none has.
+  each with one right answer (the view 'sessions'). Values are means over sessions: session_auc (ties
+  count half), session_mrr and session_ndcg@k (ties count against the right answer), and
+  "session_auc NAME" for each of `within`, over sessions that still have a right and a wrong candidate;
+  NaN where none has.
 
   Raises:
     ConfigError: the model has no `score`, rows have no sessions, or items no categories.

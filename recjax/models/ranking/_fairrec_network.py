@@ -70,7 +70,7 @@ def cosine(left: jax.Array, right: jax.Array) -> jax.Array:
   """Cosines [B] of vectors [B, D]; 0 where one of them is zero, with a zero gradient."""
   product = jnp.sum(left * left, axis=-1) * jnp.sum(right * right, axis=-1)
   real = product > 0
-  norms = jnp.sqrt(jnp.where(real, product, 1.0)) + 1e-8
+  norms = jnp.sqrt(jnp.where(real, product, 1.0))
   return jnp.where(real, jnp.sum(left * right, axis=-1) / norms, 0.0)
 
 
