@@ -234,9 +234,12 @@ def _deviation(values: np.ndarray) -> float:
 def paired(left: Run, right: Run, metric: str) -> dict[str, Any] | None:
   """Paired tests of two runs over the same test cases, each case averaged over seeds first.
 
-  Where the metric has no value per case, only the test over seeds is there.
+  Where the metric has no value per case, only the test over seeds is there; where it is not defined
+  (NaN) for one of the runs, no test is.
   """
   values = left.values(metric), right.values(metric)
+  if not all(np.isfinite(v).all() for v in values):
+    return {"over_seeds_t_p": None}
   same = len(values[0]) == len(values[1]) > 1
   over_seeds = significance.paired_t(values[0] - values[1]) if same else None
   a, b = left.cases(metric), right.cases(metric)

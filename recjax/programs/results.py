@@ -96,6 +96,9 @@ def _row(row: Mapping[str, Any], table: Mapping[str, Any]) -> list[str]:
   cells = [row["arm"]]
   for metric in table["metrics"]:
     value = row[metric]
+    if value["mean"] is None:  # not defined for this arm
+      cells.append("–")
+      continue
     spread = f" ± {value['std']:.4f}" if value["std"] else ""
     cells.append(f"{value['mean']:.4f}{spread}")
   test = (row.get("paired") or {}).get(table["metrics"][0])

@@ -18,6 +18,7 @@ KEYS = {
 # Test metric -> (what blind guessing gives, what the run must reach).
 LEARNT = {
   "ndcg@10": (0.05, 0.3),  # 120 items; the planted chain tells the next one four times out of five
+  "session_auc": (0.5, 0.55),  # of over a thousand sessions, of the half of clicks that may be told
   "auc": (0.5, 0.58),  # of a thousand rows, so that guessing stays within 0.04
   "explained": (0.0, 0.6),  # of the noise
   "win": (0.5, 0.58),  # of 256 samples against those of the base
@@ -49,6 +50,10 @@ def test_tiny(path: pathlib.Path, tmp_path):
     elif metric == "ndcg@10":
       assert len(np.unique(users)) == len(users) == facts["cases"] == config.data.num_users
       assert facts["cases_without_targets"] == 0
+      assert np.isclose(cases[f"{evaluator}/{metric}"].mean(), value)
+    elif metric == "session_auc":
+      assert len(users) == facts["sessions"] and len(np.unique(users)) == facts["cases"]
+      assert facts["cases"] == round(config.data.num_users * config.split.test_users)
       assert np.isclose(cases[f"{evaluator}/{metric}"].mean(), value)
     else:
       assert facts["rows"] == config.data.num_test

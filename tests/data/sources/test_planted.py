@@ -5,6 +5,7 @@ import pytest
 
 from recjax.config import data_config
 from recjax.data.load import load
+from recjax.data.sources import planted_attributes as attributes
 from recjax.data.sources import planted_functions as functions
 from recjax.data.sources.planted import auc, chain
 from recjax.errors import ConfigError
@@ -220,3 +221,38 @@ def test_clicks_of_three_kinds():
   counts = np.apply_along_axis(np.bincount, 1, history.reshape(3000, -1), minlength=49)[:, 1:]
   liked = counts.reshape(3000, 3, 16).max(2).mean()
   assert liked == pytest.approx(100 * (1 / 6 + 5 / 6 / 16), abs=0.7)
+
+
+def test_attributes_tell_the_group_by_half_of_the_clicks():
+  log = table(generator="attributes", num_users=800, shortest=20, longest=30, seed=5)
+  lengths = np.diff(log.indptr)[1:]
+  assert lengths.min() == 20 and lengths.max() == 30
+  assert log.vocabularies["group"] == 3 and log.facts["names"]["users.group"] == ["", "a", "b"]
+  group = np.asarray(log.users["group"])[1:] - 1
+  np.testing.assert_array_equal(group, attributes.groups(5, 800))
+  assert 0.4 < group.mean() < 0.6
+  topic = np.asarray(log.items["category"])[log.item] - 1
+  owner = np.repeat(group, lengths)
+  driven = np.asarray(log.facts["names"]["events.drive"])[log.columns["drive"]] == "group"
+  assert driven.mean() == pytest.approx(0.5, abs=0.02)
+  assert (topic[~driven] < 10).all() and (topic[driven] >= 10).all()
+  assert log.facts["neutral_categories"] == list(range(1, 11))
+  own = (topic[driven] - 10) // 5 == owner[driven]
+  assert own.mean() == pytest.approx(0.9, abs=0.02)
+  # Within a block topics are equally likely; a taste is narrower: a user's likeliest topic has much.
+  counts = np.bincount(topic[driven] - 10, minlength=10)
+  assert counts.min() > 0.85 * counts.mean()
+  user = np.repeat(np.arange(800), lengths)
+  tastes = np.zeros((800, 10))
+  np.add.at(tastes, (user[~driven], topic[~driven]), 1)
+  assert 0.4 < (tastes.max(1) / np.maximum(tastes.sum(1), 1)).mean() < 0.7
+  # Vectors: items of a topic lie around its centre, of which each number has the variance 9 / 24.
+  vectors = np.asarray(log.items["vector"])[1:]
+  assert vectors.shape == (1000, 24)
+  centre = np.stack([vectors[t::20].mean(0) for t in range(20)])
+  assert (vectors - centre[np.arange(1000) % 20]).std() == pytest.approx(0.3, abs=0.01)
+  assert centre.std() == pytest.approx((9 / 24) ** 0.5, abs=0.06)
+  again = table(generator="attributes", num_users=800, shortest=20, longest=30, seed=6)
+  assert not np.array_equal(again.item[:100], log.item[:100])
+  with pytest.raises(ConfigError, match="attributes deals items evenly to categories"):
+    table(generator="attributes", num_categories=10)
