@@ -83,8 +83,8 @@ PROOF = {
   "note": "Probes are logistic regressions fitted afterwards, in five folds over test users: on the "
   "categories (planted groups) or items (MovieLens) of the top 10, and on user vectors; an AUC of .5 "
   "is chance. In the planted world half of all clicks tell the group and have to go, so that the AUC "
-  "among neutral categories is what fairness costs. plain is the same network with one user vector and no "
-  "fairness, on MovieLens an NRMS over items. The last variables are evaluated, not the best: those "
+  "among neutral categories is what fairness costs. plain is the same network with one user vector and "
+  "no fairness, on MovieLens an NRMS over items. The last variables are evaluated, not the best: those "
   "would be the least fair. What counts is fitted again with the validation events before the test.",
   "worlds": {
     _PLANTED: {

@@ -29,6 +29,7 @@ Where we depart from the paper, and why:
 import dataclasses
 from collections.abc import Mapping
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,6 +38,7 @@ import optax
 from recjax.data.schema import Schema
 from recjax.errors import ConfigError
 from recjax.models.learner import Learner, Objective
+from recjax.models.ranking import _opponent
 from recjax.models.ranking._fairrec_network import (
   AttributeHead,
   NewsEncoder,
@@ -79,22 +81,6 @@ class Config:
   input_length: Weight = 4.0  # of what the discriminator sees; 0 = u^d as it is
 
 
-class Network:
-  """The parts as linen modules, and their names in `params`."""
-
-  def __init__(self, config: Config, classes: int):
-    encoder = lambda: UserEncoder(config.heads, config.query, config.user_output, config.dropout)
-    self.parts = {
-      "news": NewsEncoder(config.news, config.width, config.heads, config.query, config.dropout),
-      "bias_free": encoder(),
-    }
-    if config.bias_aware:
-      self.parts["bias_aware"] = encoder()
-    if config.bias_aware and config.lambda_predict > 0:
-      self.parts["predictor"] = AttributeHead(0, classes)
-    self.discriminator = AttributeHead(config.discriminator_hidden, classes)
-
-
 def build(
   config: Config, schema: Schema, counts: Mapping[str, np.ndarray] | None = None
 ) -> Learner:
@@ -110,14 +96,12 @@ def build(
   against = config.lambda_adversary > 0
   alternating = against and config.adversary == "alternating"
   classes = schema.vocabularies.get("attribute", 1) - 1
-  network = Network(config, classes)
-  parts, discriminator = network.parts, network.discriminator
+  parts, discriminator = _parts(config, classes)
   tables = {
     "items": {"item": TableSpec("item", config.width, config.stddev)},
     "vectors": {},
     "words": {"word": TableSpec("word", config.word_width, config.stddev)},
   }[config.news]
-  optimizer = optax.scale_by_adam()
 
   def inputs(variables, ids):
     """What the news encoder gets for ids [...]: inputs, and their mask where they are words."""
@@ -129,71 +113,57 @@ def build(
     words = take(column, ids)
     return take(variables["tables"]["word"], words), words != 0
 
-  def apply(variables, name, *args, key=None, **options):
-    if key is not None:
-      key = jax.random.fold_in(key, list(parts).index(name))
-      options |= {"train": True, "rngs": {"dropout": key}}
-    return parts[name].apply({"params": variables["params"][name]}, *args, **options)
+  def encode(variables, name, *args, key=None):
+    """What one of the encoders makes of its inputs; it drops out where there is a key."""
+    rngs = None if key is None else {"dropout": key}
+    params = {"params": variables["params"][name]}
+    return parts[name].apply(params, *args, train=key is not None, rngs=rngs)
 
   def news(variables, ids, key=None):
     """Vectors [..., D] of news [...]."""
-    options = {} if key is not None else {"train": False}
-    return apply(variables, "news", *inputs(variables, ids), key=key, **options)
+    return encode(variables, "news", *inputs(variables, ids), key=key)
 
-  def user(variables, name, batch, key=None, clicked=None):
-    """Vectors [B, D] of users by one of the encoders; `clicked` are the vectors of their news."""
+  def user(variables, name, batch):
+    """Vectors [B, D] of users by one of the encoders."""
     mask = batch["hist_mask"]
-    if clicked is None:
-      clicked = news(variables, jnp.where(mask, batch["hist_item"], 0), key)
-    options = {} if key is not None else {"train": False}
-    return apply(variables, name, clicked, mask, key=key, **options)
+    clicked = news(variables, jnp.where(mask, batch["hist_item"], 0))
+    return encode(variables, name, clicked, mask)
 
   def init(key, tables, batch):
     variables = {"params": {}, "tables": tables}
     if config.news != "items":
       variables["statistics"] = {config.news: jnp.asarray(_item_column(config, schema, counts))}
-    news_inputs = inputs(variables, batch["hist_item"])
-    shape = (*batch["hist_item"].shape, config.width)
-    examples = {
-      "news": news_inputs,
-      "bias_free": (jnp.zeros(shape), batch["hist_mask"]),
-      "bias_aware": (jnp.zeros(shape), batch["hist_mask"]),
-      "predictor": (jnp.zeros((1, config.width)),),
-    }
+    someone = jnp.zeros((1, config.width))
+    clicked = (jnp.zeros((*batch["hist_item"].shape, config.width)), batch["hist_mask"])
+    examples = {"news": inputs(variables, batch["hist_item"]), "predictor": (someone,)}
     for i, name in enumerate(parts):
       options = {} if name == "predictor" else {"train": False}
-      made = parts[name].init(jax.random.fold_in(key, i), *examples[name], **options)
+      own = jax.random.fold_in(key, i)
+      made = parts[name].init(own, *examples.get(name, clicked), **options)
       variables["params"][name] = made.get("params", {})
     if against:
-      key = jax.random.fold_in(key, len(parts))
-      made = discriminator.init(key, jnp.zeros((1, config.width)))["params"]
+      made = discriminator.init(jax.random.fold_in(key, len(parts)), someone)["params"]
       if alternating:
-        variables["adversary"] = {"params": made, **_to_dict(optimizer.init(made))}
+        variables["adversary"] = _opponent.start(made)
       else:
         variables["params"]["discriminator"] = made
     return {name: value for name, value in variables.items() if name != "tables"}
 
-  def attribute_loss(logits, batch, known):
-    """Sum of cross-entropies where the attribute is known [B], and of hits."""
+  def head(module, params, users, batch, known):
+    """Sums of a head's cross-entropies on users [B, D] of known attribute [B], and of its hits."""
+    logits = module.apply({"params": params}, users)
     label = jnp.maximum(batch["attribute"] - 1, 0)
     each = optax.softmax_cross_entropy_with_integer_labels(logits, label)
     hits = (jnp.argmax(logits, axis=-1) == label).astype(jnp.float32)
     return jnp.sum(each * known), jnp.sum(hits * known)
 
-  def train_discriminator(adversary, seen, batch, known):
-    """The adversary after some updates on what it sees [B, D]."""
+  def trained_adversary(variables, shown, batch, known):
+    """The discriminator's collection after its updates on what it is shown [B, D]."""
     count = jnp.maximum(jnp.sum(known), 1.0)
-
-    def value(params):
-      return attribute_loss(discriminator.apply({"params": params}, seen), batch, known)[0] / count
-
-    def update(adversary, _):
-      gradient = jax.grad(value)(adversary["params"])
-      change, state = optimizer.update(gradient, _from_dict(adversary))
-      move = lambda p, c: p - config.discriminator_rate * c
-      return {"params": jax.tree.map(move, adversary["params"], change), **_to_dict(state)}, None
-
-    return jax.lax.scan(update, adversary, length=config.discriminator_steps)[0]
+    value = lambda params: head(discriminator, params, shown, batch, known)[0] / count
+    return _opponent.descend(
+      value, variables["adversary"], config.discriminator_steps, config.discriminator_rate
+    )
 
   def loss(variables, batch, key):
     encode_key, free_key, aware_key = jax.random.split(key, 3)
@@ -201,10 +171,10 @@ def build(
     ids = jnp.concatenate([jnp.where(mask, batch["hist_item"], 0), targets], axis=1)
     vectors = news(variables, ids, encode_key)
     clicked, candidates = vectors[:, : mask.shape[1]], vectors[:, mask.shape[1] :]
-    free = user(variables, "bias_free", batch, free_key, clicked)
+    free = encode(variables, "bias_free", clicked, mask, key=free_key)
     state, aware = free, None
     if config.bias_aware:
-      aware = user(variables, "bias_aware", batch, aware_key, clicked)
+      aware = encode(variables, "bias_aware", clicked, mask, key=aware_key)
       state = free + aware
     real = (targets[:, 0] != 0).astype(jnp.float32)
     logits = jnp.einsum("bd,bcd->bc", state, candidates)
@@ -215,7 +185,7 @@ def build(
       known = real * (batch["attribute"] != 0).astype(jnp.float32)
       total = jnp.sum(known)
     if "predictor" in parts:
-      predicted, hits = attribute_loss(apply(variables, "predictor", aware), batch, known)
+      predicted, hits = head(parts["predictor"], variables["params"]["predictor"], aware, batch, known)
       value = value + config.lambda_predict * predicted
       metrics |= {"predictor_loss": (predicted, total), "predictor_accuracy": (hits, total)}
     if config.bias_aware:
@@ -225,14 +195,13 @@ def build(
     if against:
       shown = of_length(free, config.input_length) if config.input_length else free
       if alternating:
-        adversary = variables["adversary"]
-        adversary = train_discriminator(adversary, jax.lax.stop_gradient(shown), batch, known)
-        adversary = jax.lax.stop_gradient(adversary)
-        mutable["adversary"], params = adversary, adversary["params"]
+        adversary = trained_adversary(variables, jax.lax.stop_gradient(shown), batch, known)
+        mutable["adversary"] = adversary = jax.lax.stop_gradient(adversary)
+        params = adversary["params"]
       else:
         shown = reverse_gradient(shown, config.lambda_adversary)
         params = variables["params"]["discriminator"]
-      guessed, hits = attribute_loss(discriminator.apply({"params": params}, shown), batch, known)
+      guessed, hits = head(discriminator, params, shown, batch, known)
       value = value + (-config.lambda_adversary if alternating else 1.0) * guessed
       metrics |= {"discriminator_loss": (guessed, total), "discriminator_accuracy": (hits, total)}
     return Objective(value, weight, metrics, mutable)
@@ -272,13 +241,18 @@ def session_loss(logits: jax.Array, mask: jax.Array) -> jax.Array:
   return jax.nn.logsumexp(logits, axis=-1) - logits[:, 0]
 
 
-def _to_dict(state: optax.ScaleByAdamState) -> dict:
-  """Adam's state as a collection of plain dicts, which checkpoints and exports can hold."""
-  return {"count": state.count, "mean": state.mu, "square": state.nu}
-
-
-def _from_dict(adversary: Mapping) -> optax.ScaleByAdamState:
-  return optax.ScaleByAdamState(adversary["count"], adversary["mean"], adversary["square"])
+def _parts(config: Config, classes: int) -> tuple[dict[str, nn.Module], AttributeHead]:
+  """The model's parts by their names in `params`, and the discriminator."""
+  encoder = lambda: UserEncoder(config.heads, config.query, config.user_output, config.dropout)
+  parts = {
+    "news": NewsEncoder(config.news, config.width, config.heads, config.query, config.dropout),
+    "bias_free": encoder(),
+  }
+  if config.bias_aware:
+    parts["bias_aware"] = encoder()
+    if config.lambda_predict > 0:
+      parts["predictor"] = AttributeHead(0, classes)
+  return parts, AttributeHead(config.discriminator_hidden, classes)
 
 
 def _check(config: Config, schema: Schema) -> None:
@@ -318,7 +292,10 @@ def _item_column(config: Config, schema: Schema, counts) -> np.ndarray:
   size = schema.vocabularies["item"]
   if column.ndim != 2 or len(column) != size or column.dtype.kind not in "iuf":
     raise ConfigError(f"The item column {name!r} holds no vector for each of {size - 1} items.")
-  if not np.isfinite(column[1:]).all():
-    row = int(np.flatnonzero(~np.isfinite(column).all(axis=1))[0])
-    raise ConfigError(f"The item column {name!r} has no numbers for item {row}.")
-  return column.astype(np.int32 if config.news == "words" else np.float32)
+  finite = np.isfinite(column).all(axis=1)
+  finite[0] = True
+  if not finite.all():
+    raise ConfigError(f"The item column {name!r} has no numbers for item {finite.argmin()}.")
+  column = column.astype(np.int32 if config.news == "words" else np.float32)
+  column[0] = 0
+  return column
