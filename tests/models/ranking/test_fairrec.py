@@ -46,8 +46,12 @@ def make_batch(rows=7, seed=0):
 
 
 def made(counts=None, **changes):
-  """A learner, its variables with tables, and a batch."""
+  """A learner of compiled functions, its variables with tables, and a batch."""
   learner = fairrec.build(dataclasses.replace(SMALL, **changes), SCHEMA, counts)
+  compiled = {name: jax.jit(function) for name, function in learner.predict.items()}
+  learner = learner._replace(
+    init=jax.jit(learner.init), loss=jax.jit(learner.loss), predict=compiled
+  )
   tables = {
     name: init_rows(jax.random.key(1), spec, 0, SCHEMA.vocabularies[spec.vocabulary])
     for name, spec in learner.tables.items()
@@ -62,7 +66,7 @@ def made(counts=None, **changes):
 @pytest.fixture(scope="module")
 def full():
   learner, variables, batch = made()
-  loss = jax.jit(lambda v, b: learner.loss(v, b, jax.random.key(2)))
+  loss = lambda v, b: learner.loss(v, b, jax.random.key(2))
   trained = lambda v: {k: v[k] for k in ("params", "tables")}
   gradient = jax.jit(
     lambda v, b: jax.grad(lambda t: learner.loss({**v, **t}, b, jax.random.key(2)).loss)(trained(v))
@@ -148,7 +152,7 @@ def test_main_step_leaves_the_discriminator_alone_and_turns_its_gradient_round(f
     own = {**variables, "adversary": {**variables["adversary"], "params": params}}
     return learner.loss(own, batch, key).loss
 
-  for leaf in jax.tree.leaves(jax.grad(total)(variables["adversary"]["params"])):
+  for leaf in jax.tree.leaves(jax.jit(jax.grad(total))(variables["adversary"]["params"])):
     np.testing.assert_array_equal(leaf, 0.0)
 
   def gradient(**changes):
@@ -161,7 +165,7 @@ def test_main_step_leaves_the_discriminator_alone_and_turns_its_gradient_round(f
     if "adversary" in start:
       start["adversary"] = variables["adversary"]
     value = lambda p: own.loss({**start, "params": p}, batch, key).loss
-    return jax.grad(value)(params)
+    return jax.jit(jax.grad(value))(params)
 
   free = dict(discriminator_rate=0.0)
   plain = gradient(lambda_adversary=0.0)["bias_free"]
@@ -275,9 +279,9 @@ def test_without_fairness_it_is_nrms():
   aware = two["params"]["bias_aware"]
   aware = {**aware, "output": jax.tree.map(jnp.zeros_like, aware["output"])}
   params = {**own["params"], "bias_aware": aware}
-  gradient = lambda learner, params: jax.grad(
+  gradient = lambda learner, params: jax.jit(jax.grad(
     lambda t: learner.loss({**own, **t}, batch, jax.random.key(0)).loss
-  )({"params": params, "tables": own["tables"]})
+  ))({"params": params, "tables": own["tables"]})
   one, other = gradient(nrms, own["params"]), gradient(both, params)
   other["params"].pop("bias_aware")
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one, other)
