@@ -365,3 +365,28 @@ def test_mistakes_are_explained():
   del fields["target_item"]
   with pytest.raises(ConfigError, match="lacks 'target_item': take the view 'sessions'"):
     fairrec.build(plain, Schema(fields, SCHEMA.vocabularies))
+
+
+def test_ids_may_be_compact(full):
+  """Row-wise training renumbers the rows of the table; the loss is the same."""
+  _, variables, batch, loss, _ = full
+  place = np.concatenate([[0], 1 + np.random.default_rng(4).permutation(ITEMS)])
+  table = jnp.zeros_like(variables["tables"]["item"]).at[place].set(variables["tables"]["item"])
+  renamed = {n: jnp.asarray(place, jnp.int32)[batch[n]] for n in ("hist_item", "target_item")}
+  value = loss({**variables, "tables": {"item": table}}, {**batch, **renamed}).loss
+  np.testing.assert_allclose(value, loss(variables, batch).loss, rtol=1e-5)
+
+
+def test_parts_of_a_batch_add_up():
+  learner, variables, _ = made(adversary="reversal", heads=0)
+  batch = make_batch(rows=8)
+  batch["attribute"] = batch["attribute"].at[1:3].set(0)
+  key = jax.random.key(0)
+  whole = learner.loss(variables, batch, key)
+  halves = [
+    learner.loss(variables, {n: c[part] for n, c in batch.items()}, key)
+    for part in (slice(0, 4), slice(4, 8))
+  ]
+  sums = lambda o: {"loss": (o.loss, o.weight), **o.metrics}
+  total = jax.tree.map(jnp.add, sums(halves[0]), sums(halves[1]))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), sums(whole), total)
