@@ -39,7 +39,7 @@ def get_config(arg=None):
     },
     # The last variables are kept: the best in validation would be the least fair.
     train={
-      "batch_size": 200, "epochs": 3.0 if arg.tiny else 10.0, "log_every": 50, "evaluate_every": 0,
+      "batch_size": 200, "epochs": 12.0 if arg.tiny else 10.0, "log_every": 50, "evaluate_every": 0,
       "select_metric": "session_auc",
     },
     optimizer={"learning_rate": 3e-3, "clip_norm": 1.0},
