@@ -5,9 +5,9 @@
 
 The first form is G-CHAIN: users walk along two cycles of items at once, and a click is on what comes
 next in one of them; its Bayes AUC is .950. Histories are shorter than the cycles: had a state expected
-every item of a thread once, attention could not tell which one comes now. `:movielens` is protocol P-SMALL, as in
-`experiments/din.py`. `:model=din` is the baseline with the same tower; `:tiny` needs no data and a
-minute. Expected: see docs/results.md. `--mode=prove` runs all arms.
+every item of a thread once, attention could not tell which one comes now. `:movielens` is protocol
+P-SMALL, as in `experiments/din.py`. `:model=din` is the baseline with the same tower; `:tiny` needs no
+data and a minute. Expected: see docs/results.md. `--mode=prove` runs all arms.
 """
 
 from recjax.config import experiment, parse_arg
