@@ -9,6 +9,7 @@ from ml_collections import config_flags
 
 from recjax.config import explain_flags
 from recjax.errors import RecjaxError
+from recjax.huge_pages import restart_with_huge_pages
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Experiment file, with arguments after a colon: experiments/sasrec.py:tiny",
@@ -97,6 +98,7 @@ def entry() -> None:
   """Entry point of the installed command."""
   if {"--help", "--helpfull", "--helpshort", "-h"} & set(sys.argv[1:]):
     app.run(main)  # absl prints the help itself
+  restart_with_huge_pages()
   app.run(main, flags_parser=parse)
 
 
