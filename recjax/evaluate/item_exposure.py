@@ -38,8 +38,8 @@ from recjax.evaluate.beyond_accuracy import exposure, gini_of
 _BLOCK = 2048  # items whose cosines with all others are held at once
 
 
-class Undefined(Exception):
-  """A measure that has no value for these lists; says why."""
+class Undefined(DataError):
+  """A measure has no value for these lists; says why. Reports turn it into NaN and the reason."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -31,10 +31,10 @@ Departures:
 from collections.abc import Callable
 
 import numpy as np
-import scipy.sparse
 
 from recjax.evaluate.beyond_accuracy import gini_of
 from recjax.evaluate.item_exposure import Undefined, log_discounts, patience_discounts
+from recjax.evaluate.item_rows import lists_matrix, rows_matrix, spans
 from recjax.evaluate.judged_table import JudgedTable
 
 _PRODUCTS = 20_000_000  # terms of X that are formed at once
@@ -89,22 +89,13 @@ def envy(judged: JudgedTable) -> float:
   X is formed in blocks of items that have relevant users, and is sparse: never [n, n].
   """
   table = judged.table
-  shape = (len(table.items), table.num_items + 1)
-  relevant = scipy.sparse.csr_array(
-    (np.ones(len(judged.indices)), judged.indices, judged.indptr), shape
-  ).T.tocsr()
-  lengths = (table.items != 0).sum(axis=1)
-  weights = np.broadcast_to(1 / np.arange(1, table.k + 1), table.items.shape)[table.items != 0]
-  seen = scipy.sparse.csr_array(
-    (weights, table.items[table.items != 0], np.concatenate([[0], np.cumsum(lengths)])), shape
-  )
-  items = np.flatnonzero(judged.relevant_users) + 1
-  work = np.cumsum(relevant[items] @ lengths.astype(np.float64))
-  full = np.searchsorted(work, np.arange(_PRODUCTS, work[-1] if len(work) else 0, _PRODUCTS))
-  bounds = np.unique([0, *full, len(items)])
+  relevant = rows_matrix(judged.indptr, judged.indices, table.num_items).T.tocsr()
+  relevant = relevant[np.flatnonzero(judged.relevant_users)].astype(np.float64)
+  seen = lists_matrix(table.items, table.num_items, 1 / np.arange(1, table.k + 1))
+  work = relevant @ np.diff(seen.indptr)
   best = 0.0
-  for start, end in zip(bounds[:-1], bounds[1:], strict=True):
-    block = relevant[items[start:end]] @ seen
+  for start, end in spans(work, _PRODUCTS):
+    block = relevant[start:end] @ seen
     best += block.max(axis=1).sum() if block.nnz else 0.0
   return float((best - impacts(judged).sum()) / (len(table.items) * table.num_items))
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from recjax.errors import DataError
 from recjax.evaluate.item_exposure import ListTable, Undefined
+from recjax.evaluate.item_rows import find_relevant, sorted_rows
 
 _ROWS = 512  # users whose scores are ranked at once
 
@@ -91,45 +92,9 @@ class JudgedTable:
     return rank
 
 
-def find_relevant(
-  lists: np.ndarray, indptr: np.ndarray, indices: np.ndarray, num_items: int
-) -> np.ndarray:
-  """Position in indices of the item of each place of lists [m, K], -1 where it is not relevant."""
-  if not len(indices):
-    return np.full(lists.shape, -1, np.int64)
-  width = num_items + 1
-  keys = np.repeat(np.arange(len(lists)), np.diff(indptr)) * width + indices
-  wanted = np.arange(len(lists))[:, None] * width + lists
-  place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-  return np.where(keys[place] == wanted, place, -1)
-
-
 def judged_table(
   table: ListTable, ranking: np.ndarray, relevant: tuple[np.ndarray, np.ndarray], scores=None
 ) -> JudgedTable:
   """Checks relevant items (indptr [m + 1], indices) and makes the judged table; DataError if wrong."""
   indptr, indices = sorted_rows(relevant, len(table.items), table.num_items, "relevant items")
   return JudgedTable(table, ranking, indptr, indices, scores)
-
-
-def sorted_rows(
-  rows: tuple[np.ndarray, np.ndarray], num_rows: int, num_items: int, what: str
-) -> tuple[np.ndarray, np.ndarray]:
-  """(indptr, indices) with ids ascending in each row; DataError names what is wrong with `what`."""
-  indptr, indices = (np.asarray(part).astype(np.int64) for part in rows)
-  if indptr.shape != (num_rows + 1,):
-    raise DataError(
-      f"indptr of {what} has shape {indptr.shape}; for {num_rows} users it is ({num_rows + 1},)."
-    )
-  if indptr[0] != 0 or indptr[-1] != len(indices) or (np.diff(indptr) < 0).any():
-    raise DataError(f"indptr of {what} does not ascend from 0 to the {len(indices)} indices.")
-  if len(indices) and (indices.min() < 1 or indices.max() > num_items):
-    raise DataError(
-      f"The {what} hold ids from {indices.min()} to {indices.max()}; items are 1 to {num_items}."
-    )
-  keys = np.repeat(np.arange(num_rows), np.diff(indptr)) * (num_items + 1) + indices
-  keys.sort()
-  if (np.diff(keys) == 0).any():
-    user = int(keys[:-1][np.diff(keys) == 0][0]) // (num_items + 1)
-    raise DataError(f"The {what} of row {user} name an item twice.")
-  return indptr, keys % (num_items + 1)
