@@ -23,7 +23,8 @@ Departures:
   (II-F_our, IAA_our, all IFD_div); the authors' code gives NaN for all users then.
 - IAA needs no ranking after place k, since attention is 0 there. IFD_div_ori does: it takes lists that
   hold all relevant items, or scores, which rank what the list leaves out.
-- With one relevant item, or all, a user's IFD_div_our is 0, as in the authors' code.
+- With one relevant item, or all, a user's IFD_div_our is 0, as in the authors' code. Their fairest
+  ranking has the relevant items last; where |R_u| > n - k another one is fairer, and below 0.
 - One item with no hit makes the published MDG and OD undefined, and one without relevant users the
   published IBO and IWO; so does the authors' code.
 """
