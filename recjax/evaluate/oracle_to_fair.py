@@ -63,13 +63,15 @@ class Walk:
   """Lists on the way from the oracle to fairness; items are numbered 1 to n by ascending id.
 
   Attributes:
-    lists: m lists of k items, relevant ones first.
+    lists: int64 [m, k], relevant items first.
+    hits: int64 [m], how many of them are relevant.
     counts: int64 [n + 1], how many lists show each item.
     relevant, seen: sets of items of each user.
     ids: int64 [n + 1], the id of each number.
   """
 
-  lists: list[list[int]]
+  lists: np.ndarray
+  hits: np.ndarray
   counts: np.ndarray
   relevant: list[set[int]]
   seen: list[set[int]]
@@ -85,9 +87,18 @@ class Walk:
     """How many replacements the end is away at least."""
     return int(np.maximum(self.counts - self.limit, 0).sum())
 
-  def array(self) -> np.ndarray:
+  def recommendations(self) -> np.ndarray:
     """The lists with ids; int64 [m, k]."""
-    return self.ids[np.array(self.lists)]
+    return self.ids[self.lists]
+
+  def replace(self, user: int, place: int, new: int) -> None:
+    """Puts an item into a place of a list, relevant items to the front."""
+    row, wanted = self.lists[user].tolist(), self.relevant[user]
+    self.hits[user] += int(new in wanted) - int(row[place] in wanted)
+    self.counts[row[place]] -= 1
+    self.counts[new] += 1
+    row[place] = new
+    self.lists[user] = sorted(row, key=lambda item: item not in wanted)  # stable
 
 
 def oracle(relevant: Rows, seen: Rows, k: int, items: np.ndarray | None = None) -> Walk:
@@ -129,7 +140,8 @@ def oracle(relevant: Rows, seen: Rows, k: int, items: np.ndarray | None = None) 
     _choose(lists, counts, wanted, [u for u, row in enumerate(wanted) if len(row) == size], k)
   _add(counts, [row for row in lists if len(row) < k])
   _fill(lists, counts, known, k)
-  return Walk(lists, counts, [set(row) for row in wanted], known, ids)
+  hits = np.minimum([len(row) for row in wanted], k)
+  return Walk(np.array(lists), hits, counts, [set(row) for row in wanted], known, ids)
 
 
 def _add(counts: np.ndarray, lists: list[list[int]]) -> None:
@@ -194,7 +206,7 @@ def walk_to_fair(
   Returns how many replacements there were, and whether the end was reached.
   """
   shown_by = [set() for _ in walk.ids]
-  for user, row in enumerate(walk.lists):
+  for user, row in enumerate(walk.lists.tolist()):
     for item in row:
       shown_by[item].add(user)
   most, least = _ByCount(walk.counts, -1), _ByCount(walk.counts, 1)
@@ -209,11 +221,7 @@ def walk_to_fair(
     if found is None:
       return step, False
     user, place, old, new = found
-    row = walk.lists[user]
-    row[place] = new
-    row.sort(key=lambda item: item not in walk.relevant[user])  # stable: relevant items first
-    counts[old] -= 1
-    counts[new] += 1
+    walk.replace(user, place, new)
     shown_by[old].remove(user)
     shown_by[new].add(user)
     for item in (old, new):
@@ -227,8 +235,10 @@ def walk_to_fair(
 def _replacement(walk, most, least, shown_by) -> tuple[int, int, int, int] | None:
   """(user, place, old item, new item) of the next replacement, None where there is none."""
   for old in most:
-    users = [(-walk.lists[user].index(old), user) for user in shown_by[old]]
-    users.sort()
+    listing = np.sort(np.fromiter(shown_by[old], np.int64, len(shown_by[old])))
+    place_of = (walk.lists[listing] == old).argmax(axis=1)
+    back_first = np.argsort(-place_of, kind="stable")
+    users = list(zip(place_of[back_first].tolist(), listing[back_first].tolist(), strict=True))
     for new in least:
       if walk.counts[new] + 1 >= walk.counts[old]:
         break  # it would not make counts more even
@@ -237,5 +247,5 @@ def _replacement(walk, most, least, shown_by) -> tuple[int, int, int, int] | Non
       ]
       if free:
         place, user = next((f for f in free if new in walk.relevant[f[1]]), free[0])
-        return user, -place, old, new
+        return user, place, old, new
   return None

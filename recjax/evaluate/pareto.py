@@ -77,13 +77,13 @@ def pareto_frontier(
     fully_fair: whether counts differ by at most 1 at the end.
   """
   walk = oracle(relevant, seen, k, items)
-  value = (lambda: measure(walk.array())) if measure else (lambda: measure_walk(walk))
-  expected, start = walk.expected, walk.array()
+  value = (lambda: measure(walk.recommendations())) if measure else (lambda: measure_walk(walk))
+  expected, start = walk.expected, walk.recommendations()
   every = 1 if points is None else max(1, expected // (points + 1))
   found, steps = [value()], [0]
 
   def after(step: int) -> None:
-    if step % every == 0:
+    if step % every == 0 and (points is None or len(found) <= points):
       found.append(value())
       steps.append(step)
 
@@ -92,19 +92,17 @@ def pareto_frontier(
     found.append(value())
     steps.append(count)
   values = {name: np.array([point[name] for point in found]) for name in found[0]}
-  return Frontier(values, np.array(steps), start, walk.array(), expected, converged)
+  return Frontier(values, np.array(steps), start, walk.recommendations(), expected, converged)
 
 
 def measure_walk(walk: Walk) -> dict[str, float]:
   """RELEVANCE and FAIRNESS of the lists of a walk."""
-  lists = np.array(walk.lists)
-  right = [sum(i in wanted for i in row) for row, wanted in zip(walk.lists, walk.relevant, strict=True)]
-  k = lists.shape[1]
-  hits = np.arange(k) < np.array(right)[:, None]  # relevant items stand first
+  k = walk.lists.shape[1]
+  hits = np.arange(k) < walk.hits[:, None]  # relevant items stand first
   count = np.array([len(wanted) for wanted in walk.relevant])
   ranked = ranking_metrics(hits, count, (k,))
   values = {name: float(ranked[f"{metric}@{k}"].mean()) for name, metric in RELEVANCE.items()}
-  table = ListTable(lists, len(walk.ids) - 1)
+  table = ListTable(walk.lists, len(walk.ids) - 1)
   return values | evaluate({name: MEASURES[name] for name in FAIRNESS}, table)[0]
 
 
