@@ -11,7 +11,7 @@ import numpy as np
 
 from recjax.errors import ConfigError, DataError
 from recjax.evaluate import item_exposure, item_relevance
-from recjax.evaluate.item_exposure import Undefined, list_table
+from recjax.evaluate.item_exposure import Undefined, first_places, list_table
 from recjax.evaluate.judged_table import judged_table
 
 NAMES = (*item_exposure.MEASURES, *item_relevance.MEASURES)
@@ -56,14 +56,13 @@ def item_fairness(
     ConfigError: k or patience out of range.
     DataError: lists, relevant items, scores or vectors that do not fit.
   """
-  recommendations = np.asarray(recommendations)
+  lists = first_places(recommendations, k)
   if not 0 < patience < 1:
     raise ConfigError(f"patience is a probability between 0 and 1, both excluded, not {patience}.")
-  if recommendations.ndim != 2 or not 1 <= k <= recommendations.shape[1]:
-    raise ConfigError(f"Lists of shape {recommendations.shape} cannot be cut at k = {k}.")
+  recommendations = np.asarray(recommendations)
   list_table(recommendations, num_items)  # also what lies after place k must be a list
   table = list_table(
-    recommendations[:, :k], num_items, patience=patience, least_similarity=least_similarity,
+    lists, num_items, patience=patience, least_similarity=least_similarity,
     vectors=_of_items(item_vectors, 0, num_items, "item_vectors"),
   )
   if scores is not None and len(scores) != len(recommendations):

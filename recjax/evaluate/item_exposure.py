@@ -32,7 +32,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from recjax.errors import DataError
+from recjax.errors import ConfigError, DataError
 from recjax.evaluate.beyond_accuracy import exposure, gini_of
 
 _BLOCK = 2048  # items whose cosines with all others are held at once
@@ -95,6 +95,14 @@ class ListTable:
     """Counts of a table as even as can be; [n], descending."""
     share, rest = divmod(int(self.places.sum()), self.num_items)
     return share + (np.arange(self.num_items) < rest)
+
+
+def first_places(recommendations: np.ndarray, k: int) -> np.ndarray:
+  """The first k places of lists [m, K]; ConfigError where there are not so many."""
+  recommendations = np.asarray(recommendations)
+  if recommendations.ndim != 2 or not 1 <= k <= recommendations.shape[1]:
+    raise ConfigError(f"Lists of shape {recommendations.shape} cannot be cut at k = {k}.")
+  return recommendations[:, :k]
 
 
 def list_table(items: np.ndarray, num_items: int, **rest) -> ListTable:

@@ -29,7 +29,7 @@ import numpy as np
 from recjax.errors import ConfigError, DataError
 from recjax.evaluate.beyond_accuracy import gini_of
 from recjax.evaluate.fairness import evaluate
-from recjax.evaluate.item_exposure import ListTable, Undefined, list_table
+from recjax.evaluate.item_exposure import ListTable, Undefined, first_places, list_table
 from recjax.evaluate.item_rows import lists_matrix, rows_matrix, sorted_rows, spans
 from recjax.evaluate.judged_table import JudgedTable, judged_table
 from recjax.evaluate.ranking import ranking_metrics
@@ -162,7 +162,8 @@ def list_dissimilarity(
   if not total:
     raise Undefined("no two users are similar.")
   mean = total / pairs
-  least = mean + np.sqrt(max(squares / pairs - mean**2, 0))
+  variance = squares / pairs - mean**2
+  least = mean + (np.sqrt(variance) if variance > 1e-12 * mean**2 else 0)  # less is rounding
   different = 0.0
   for users, others, values in similarity.blocks():
     alike = values >= least * (1 - 1e-9)  # equal similarities are all as large as their mean
@@ -249,12 +250,11 @@ def user_fairness(
 
 def _served(recommendations, relevant, num_items: int, k: int) -> JudgedTable:
   """The judged table of the users who find something relevant."""
-  recommendations = np.asarray(recommendations)
-  if recommendations.ndim != 2 or not 1 <= k <= recommendations.shape[1]:
-    raise ConfigError(f"Lists of shape {recommendations.shape} cannot be cut at k = {k}.")
-  count = np.diff(relevant[0])
+  lists = first_places(recommendations, k)
+  indptr, indices = sorted_rows(relevant, len(lists), num_items, "relevant items")
+  count = np.diff(indptr)
   if not (count > 0).any():
     raise DataError("No user has a relevant item, so nobody's lists are good or bad.")
-  items = recommendations[count > 0, :k]
-  rows = np.concatenate([[0], np.cumsum(count[count > 0])]), relevant[1]
-  return judged_table(list_table(items, num_items), items, rows)
+  lists = lists[count > 0]
+  rows = np.concatenate([[0], np.cumsum(count[count > 0])]), indices
+  return judged_table(list_table(lists, num_items), lists, rows)
