@@ -15,6 +15,8 @@ MODULES = {
     "evaluate": "recjax.programs.evaluate",
     "recommend": "recjax.programs.recommend",
     "prove": "recjax.programs.prove",
+    "study": "recjax.programs.study",
+    "leaderboard": "recjax.programs.leaderboard",
   },
   "model": {
     "sasrec": "recjax.models.retrieval.sasrec",
@@ -51,6 +53,11 @@ MODULES = {
     "ctr": "recjax.evaluate.ctr",
     "denoising": "recjax.evaluate.denoising",
     "personal_samples": "recjax.evaluate.personal_samples",
+  },
+  "simulation": {
+    "arena": "recjax.evaluate.simulations.arena",
+    "agreement": "recjax.evaluate.simulations.agreement",
+    "music_arena": "recjax.evaluate.simulations.music_arena",
   },
   "host": {
     "small": "recjax.diffusion.small_host",

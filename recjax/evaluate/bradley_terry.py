@@ -8,8 +8,8 @@ covariates x and coefficients beta,
 
 A tie is half a win (y = 1/2), as in Search Arena (arXiv 2506.05334) and Music Arena (arXiv 2507.20900).
 Strengths have mean 0: only their differences are in the votes. The maximum is found by Newton's method.
-Votes are first added up into cells of equal pair and covariates, which is all that the likelihood needs;
-bootstrap resamples are columns of weights over the same cells, fitted together.
+Votes are first added up into cells of equal pair and covariates, which is all that the likelihood
+needs; bootstrap resamples are columns of weights over the same cells, fitted together.
 
 Without a ridge the maximum exists only if, however one parts the models in two, each part wins or ties
 against the other (Ford, 1957): else DataError names the models. Where covariates separate the votes or
@@ -37,6 +37,8 @@ class Cells(NamedTuple):
     a, b: [C] the models; a < b where there are no covariates.
     x: [C, F] covariates.
     incidence: sparse [M, C], +1 at a and -1 at b.
+    pair: [P] the distinct pairs, a M + b.
+    in_pair: sparse [P, C], 1 where a cell is of a pair.
     cell: [V] the cell of each vote.
     gain: [V] what the cell's first model gained in the vote, in [0, 1].
   """
@@ -45,6 +47,8 @@ class Cells(NamedTuple):
   b: np.ndarray
   x: np.ndarray
   incidence: sparse.csr_array
+  pair: np.ndarray
+  in_pair: sparse.csr_array
   cell: np.ndarray
   gain: np.ndarray
 
@@ -97,8 +101,10 @@ def fit(votes: Votes, *, ridge: float = 0.0, covariate_ridge: float = 0.0) -> Fi
   parameters = found[:, 0]
   if not np.isfinite(parameters).all():
     raise DataError(
-      f"The covariates {list_names(votes.covariates)} tell some outcomes without error, so that their "
-      "coefficients have no finite maximum: set a covariate ridge above 0, or leave one out."
+      f"With the covariates {list_names(votes.covariates)} some outcomes are told without error, so "
+      "that there is no finite maximum: set a covariate ridge above 0, or leave one out."
+      if votes.covariates else
+      f"Newton's method found no strengths of {list_names(votes.models)}: set a ridge above 0."
     )
   logit = _logits(cells, parameters[:, None])[:, 0]
   return Fit(
@@ -123,7 +129,9 @@ def add_up(votes: Votes) -> Cells:
     (np.repeat([1.0, -1.0], len(a)), (np.concatenate([a, b]), np.concatenate([count, count]))),
     shape=(size, len(a)),
   )
-  return Cells(a, b, x, incidence, cell, gain)
+  pair, place = np.unique(a * size + b, return_inverse=True)
+  in_pair = sparse.csr_array((np.ones(len(a)), (place, count)), shape=(len(pair), len(a)))
+  return Cells(a, b, x, incidence, pair, in_pair, cell, gain)
 
 
 def totals(cells: Cells, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -144,14 +152,10 @@ def assemble_many(cells: Cells, weight: np.ndarray) -> np.ndarray:
   size, features = cells.incidence.shape[0], cells.x.shape[1]
   rounds = weight.shape[1]
   whole = np.zeros((rounds, size + features, size + features))
-  code = cells.a * size + cells.b
-  found, place = np.unique(code, return_inverse=True)
-  pairs = sparse.csr_array(
-    (np.ones(len(code)), (place, np.arange(len(code)))), shape=(len(found), len(code))
-  )
-  met = (pairs @ weight).T
-  whole[:, found // size, found % size] -= met
-  whole[:, found % size, found // size] -= met
+  met = (cells.in_pair @ weight).T
+  first, second = cells.pair // size, cells.pair % size
+  whole[:, first, second] -= met
+  whole[:, second, first] -= met
   diagonal = np.arange(size)
   whole[:, diagonal, diagonal] = -whole[:, :size, :size].sum(axis=2)
   for f in range(features):
@@ -242,8 +246,9 @@ def check_connected(models: tuple[str, ...], cells: Cells, won: np.ndarray, met:
   if together > 1:
     inside = part == np.bincount(part).argmax()
     raise DataError(
-      f"No vote compares {list_names(_named(models, ~inside))} with {list_names(_named(models, inside))}"
-      ": leave one group out, or set a ridge above 0, which calls all groups equally good."
+      f"No vote compares {list_names(_named(models, ~inside))} with "
+      f"{list_names(_named(models, inside))}: leave one group out, or set a ridge above "
+      "0, which calls all groups equally good."
     )
   strong, part = strong_parts(cells, won, met, size)
   if strong == 1:
