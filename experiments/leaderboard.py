@@ -1,10 +1,11 @@
 """Leaderboards from votes; see docs/arena.md.
 
-    python -m recjax.main --mode=leaderboard --config=experiments/leaderboard.py --config.votes=votes.jsonl --workdir=runs/board
+    python -m recjax.main --mode=leaderboard --config=experiments/leaderboard.py:tiny --workdir=board
 
+Without `:tiny`, name the votes: --config.votes=votes.jsonl, JSON lines or Parquet.
 `:style=search_arena` and `:style=music_arena` follow those two papers' codes: ties, penalty, intervals.
 `:tiny` takes made-up votes, 2,000 of twelve models, whose voters like style.
-"""  # noqa: E501 - the command is one line
+"""
 
 from recjax.config import parse_arg, settings
 from recjax.errors import ConfigError

@@ -54,10 +54,11 @@ MODULES = {
     "denoising": "recjax.evaluate.denoising",
     "personal_samples": "recjax.evaluate.personal_samples",
   },
-  "simulation": {
-    "arena": "recjax.evaluate.simulations.arena",
-    "agreement": "recjax.evaluate.simulations.agreement",
-    "music_arena": "recjax.evaluate.simulations.music_arena",
+  "trial": {
+    "arena": "recjax.evaluate.trials.arena",
+    "music_arena": "recjax.evaluate.trials.music_arena",
+    "music_captions": "recjax.evaluate.trials.music_captions",
+    "judged_pairs": "recjax.evaluate.trials.judged_pairs",
   },
   "host": {
     "small": "recjax.diffusion.small_host",

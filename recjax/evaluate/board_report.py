@@ -5,12 +5,15 @@ from html import escape
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from recjax.evaluate import bradley_terry as bt
 from recjax.evaluate.arena import Board
 
 
-def as_json(board: Board, both_bad: np.ndarray, hidden_below: int = 0) -> dict[str, Any]:
+def as_json(
+  board: Board, both_bad: np.ndarray, hidden_below: int = 0, confidence: float = 0.95
+) -> dict[str, Any]:
   """A board, best model first; models with fewer than `hidden_below` votes stand apart.
 
   both_bad: [M] share of a model's votes that called both sides bad.
@@ -18,7 +21,8 @@ def as_json(board: Board, both_bad: np.ndarray, hidden_below: int = 0) -> dict[s
   fit, models = board.fit, board.fit.votes.models
   order = sorted(range(len(models)), key=lambda i: (-board.rating[i], models[i]))
   shown = [i for i in order if board.votes[i] >= hidden_below]
-  interval = lambda middle, error: [float(bt.ELO * (middle + z * error)) for z in (-1.96, 1.96)]
+  z = stats.norm.isf((1 - confidence) / 2)
+  interval = lambda middle, error: [float(bt.ELO * (middle + side * z * error)) for side in (-1, 1)]
   return {
     "models": [
       {
@@ -62,6 +66,7 @@ def as_json(board: Board, both_bad: np.ndarray, hidden_below: int = 0) -> dict[s
     "condition": board.condition,
     "undefined_resamples": board.undefined,
     "loss": fit.loss,
+    "confidence": confidence,
   }
 
 
@@ -69,11 +74,12 @@ def markdown(report: Mapping[str, Any], name: str = "") -> str:
   """The tables of a board."""
   lines = [f"## {name}", ""] if name else []
   lines += _table(
-    ("rank", "model", "rating", "95 %" if report["confidence"] == 0.95 else "interval", "ranks left open",
-     "votes", "win rate", "at equal style" if report["covariates"] else "expected", "both bad"),
+    ("rank", "model", "rating", "interval", "ranks left open", "votes", "win rate",
+     "at equal style" if report["covariates"] else "expected", "both bad"),
     [
       (
-        row["rank"], _cell(row["model"]), f"{row['rating']:.0f}", f"{row['low']:.0f} to {row['high']:.0f}",
+        row["rank"], _cell(row["model"]), f"{row['rating']:.0f}",
+        f"{row['low']:.0f} to {row['high']:.0f}", 
         f"{row['best_rank']} to {row['worst_rank']}", f"{row['votes']:,}", _share(row["win_rate"]),
         _share(row["expected_win_rate"]), _share(row["both_bad"]),
       )

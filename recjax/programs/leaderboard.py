@@ -18,7 +18,7 @@ from recjax.data.vote_table import BOTH_BAD, LEFT, RIGHT, TIE, VoteTable
 from recjax.errors import ConfigError, DataError, writing
 from recjax.evaluate import arena, board_report
 from recjax.evaluate import votes as vote_arrays
-from recjax.evaluate.simulations import arena as planted
+from recjax.evaluate.trials import arena as planted
 from recjax.programs.lock import locked
 from recjax.programs.runs import versions
 from recjax.ranges import Count, Positive, Rate, Weight
@@ -114,7 +114,9 @@ def leaderboard(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
   }
   with locked(workdir):
     write_json(workdir / "leaderboard.json", result)
-    pages = [f"# {config.name}\n", f"Votes: `{config.votes}`, {table.without_vote} battles without one.\n"]
+    pages = [
+      f"# {config.name}\n", f"Votes: `{config.votes}`, {table.without_vote} battles without one.\n"
+    ]
     for name, report in boards.items():
       pages.append(board_report.markdown(report, name))
       suffix = re.sub(r"[^\w.-]+", "_", name)
@@ -178,7 +180,7 @@ def _board(config: Config, table: VoteTable, rows: np.ndarray) -> dict[str, Any]
     center_covariates=config.center_covariates, anchor=config.anchor, center=config.center,
   )
   share = called_bad[present] / np.maximum(all_votes[present], 1)
-  report = board_report.as_json(board, share, config.minimum_votes)
+  report = board_report.as_json(board, share, config.minimum_votes, config.confidence)
   sides = collections.Counter(outcome.tolist())
   facts = {
     "votes": len(kept),
@@ -190,18 +192,16 @@ def _board(config: Config, table: VoteTable, rows: np.ndarray) -> dict[str, Any]
     "of_models_left_out": left_out,
     "users": None if votes.cluster is None else len(np.unique(votes.cluster)),
   }
-  return {
-    **report, "facts": facts, "confidence": config.confidence, "notes": _notes(config, report, facts),
-  }
+  return {**report, "facts": facts, "notes": _notes(config, report, facts)}
 
 
 def _notes(config: Config, report: dict[str, Any], facts: dict[str, Any]) -> list[str]:
   """What a reader of the table has to know."""
-  gauge = f"{config.anchor} has {config.center:g}" if config.anchor else f"their mean is {config.center:g}"
+  gauge = f"{config.anchor or 'their mean'} is at {config.center:g}"
   notes = [
     f"{facts['votes']:,} votes: {facts['left']:,} for the left side, {facts['right']:,} for the right, "
-    f"{facts['ties']:,} ties, {facts['both_bad']:,} both bad; {facts['both_bad_dropped']:,} both bad and "
-    f"{facts['of_models_left_out']:,} of models left out count for nothing.",
+    f"{facts['ties']:,} ties, {facts['both_bad']:,} both bad; {facts['both_bad_dropped']:,} both bad "
+    f"and {facts['of_models_left_out']:,} of models left out count for nothing.",
     f"Ratings: 400 points are odds of ten to one; {gauge}. Intervals: {config.intervals}, of "
     "strengths around their mean; whether two models differ is in `pairs` of leaderboard.json.",
     "Ranks left open: by Holm-corrected tests of all pairs.",
