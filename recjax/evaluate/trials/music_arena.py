@@ -41,7 +41,7 @@ class Config:
   gain: Above0 = 12.0
   kappa: Above0 = 1.3
   # Where the standards of listeners lie, in quality; they deviate by 0.5.
-  standard: float = -5.0
+  standard: float = -4.0
   ridge: Weight = 0.0
   minimum_listening: Weight = arena_routing.MINIMUM_LISTENING
 
