@@ -5,8 +5,8 @@
 Search Arena (Miroyan et al., ICLR 2026, arXiv 2506.05334) and Music Arena (Kim et al., NeurIPS 2025,
 arXiv 2507.20900). Expected: intervals hold the truth 95 times in 100, but for those that take ties for
 wins (too often) and the votes of one user for votes of many (too rarely); a style that voters like
-turns the board around, and a covariate turns it back. Two minutes on two cores. `:tiny` has two seeds of
-three worlds, too few for its claims, and stores nothing.
+turns the board around, and a covariate turns it back. Two minutes on two cores. `:tiny` has two seeds
+of three worlds, too few for its claims, and stores nothing.
 """
 
 from recjax.config import parse_arg, settings
@@ -120,10 +120,10 @@ def get_config(arg=None):
     name="arena",
     title="Arena statistics: intervals, style control, boards",
     note="Twelve models with planted strengths, 3,000 votes (5,000 with citations); a made-up Music "
-    "Arena of six generators, from the prompt to two boards; real captions and real votes. `coverage` is "
-    "the share of strengths inside their 95 % intervals, `ranks_hold` how often all true ranks are among "
-    "those that Holm-corrected pairs leave open, `displaced` how many models are three ranks or more "
-    "off. A weight is `within` where it is off by 2.5 errors at most. Where strong models cite more, "
+    "Arena of six generators, from the prompt to two boards; real captions and real votes. `coverage` "
+    "is the share of strengths inside their 95 % intervals, `ranks_hold` how often all true ranks are "
+    "among those that Holm-corrected pairs leave open, `displaced` how many models are three ranks or "
+    "more off. A weight is `within` where it is off by 2.5 errors at most. Where strong models cite more, "
     "style stretches the board and displaces few.",
     worlds=worlds,
     claims=CLAIMS,
