@@ -21,7 +21,8 @@ ROW = {
 
 def test_checksums_say_what_was_asked_for():
   prompt = Prompt("jazz", instrumental=False, lyrics="la", duration=30.0)
-  assert prompt.checksum == Prompt(duration=30.0, lyrics="la", instrumental=False, overall_prompt="jazz").checksum
+  other = Prompt(duration=30.0, lyrics="la", instrumental=False, overall_prompt="jazz")
+  assert prompt.checksum == other.checksum
   assert prompt.checksum == Prompt("jazz", False, "la", 30.0, bpm=None).checksum
   others = [
     Prompt("jazy", False, "la", 30.0), Prompt("jazz", False, "lo", 30.0), Prompt("jazz", False, "la"),
@@ -42,15 +43,19 @@ def test_lyrics():
 @pytest.mark.parametrize(
   ("text", "instrumental", "duration"),
   [
-    ("calm piano", True, None), ("a woman sings the blues", False, None), ("song with lyrics", False, None),
-    ("techno without vocals", True, None), ("instrumental hip hop", True, None), ("no singing, harp", True, None),
-    ("choir, 30 seconds", False, 30.0), ("a 2 minute march", True, 120.0), ("90s disco at 120 bpm", True, None),
+    ("calm piano", True, None),
+    ("a woman sings the blues", False, None),
+    ("song with lyrics", False, None),
+    ("techno without vocals", True, None),
+    ("instrumental hip hop", True, None),
+    ("no singing, harp", True, None),
+    ("choir, 30 seconds", False, 30.0),
+    ("a 2 minute march", True, 120.0),
+    ("90s disco at 120 bpm", True, None),
     ("singular synths", True, None),
   ],
 )
 def test_routing(text, instrumental, duration):
-  if text.startswith("90s"):
-    pytest.xfail("'90s' reads as ninety seconds: rules do not know decades")
   found = arena_routing.route(text)
   assert found.prompt == Prompt(text, instrumental, duration=duration)
 
@@ -126,8 +131,8 @@ def test_only_what_is_released_is_released():
     ({"feedback_a": "from 192.168.1.17"}, "row 2, column 'feedback_a' holds an IP address"),
     ({"feedback_a": "2001:db8::7334"}, "row 2, column 'feedback_a' holds an IP address"),
     ({"feedback_a": "+49 30 1234 5678"}, "row 2, column 'feedback_a' holds a telephone number"),
-    ({"prompt": {"overall_prompt": "see https://me.org"}}, "row 2, column 'prompt' holds a web address"),
-    ({"metadata_a": {"lyrics": "hi @someone"}}, "row 2, column 'metadata_a' holds the name of an account"),
+    ({"prompt": {"overall_prompt": "see https://me.org"}}, "column 'prompt' holds a web address"),
+    ({"metadata_a": {"lyrics": "hi @someone"}}, "column 'metadata_a' holds the name of an account"),
     ({"feedback": "I am browser 77"}, "row 2 holds an address or fingerprint as it arrived"),
   ],
 )
@@ -137,7 +142,9 @@ def test_bad_releases_are_refused(change, message):
 
 
 def test_harmless_texts_pass():
-  for text in ("4/4 at 120 BPM, 44.1 kHz", "1.5 to 2.5 louder; ratio 3:2", "the 1980s, 12.5% off", "a :: b"):
+  for text in (
+    "4/4 at 120 BPM, 44.1 kHz", "1.5 to 2.5 louder; ratio 3:2", "the 1980s, 12.5% off", "a :: b",
+  ):
     assert arena_release.personal(text) == [], text
 
 

@@ -39,7 +39,8 @@ def config(**changes):
   world = {"trial": "by_hand", "seeds": 3, "first_seed": 5, "arms": {"one": {}, "two": {"times": 2.0}}}
   claims = (
     {
-      "world": "w", "name": "twice", "metric": "value", "better": "two", "worse": "one", "relative": 1.0,
+      "world": "w", "name": "twice", "metric": "value", "better": "two", "worse": "one",
+      "relative": 1.0,
     },
     {"world": "w", "name": "too much", "metric": "value", "better": "two", "at_least": 12.1},
   )
