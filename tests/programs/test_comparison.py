@@ -82,7 +82,7 @@ def test_lists_of_a_run_are_those_of_the_source(evaluated):
   assert all(own == list(range(1, 21)) for own in ranks.values())
   trained = pq.read_table(folder / "run" / "lists" / list_files.TRAINING)
   report = running.report(folder / "run")
-  assert len(trained) == report["data"]["events"] - 2 * report["test"]["facts"]["cases"]
+  assert len(trained) == report["data"]["split"]["train_events"]
 
 
 @pytest.mark.parametrize(
