@@ -301,6 +301,7 @@ def test_envy_is_the_same_in_blocks(monkeypatch):
   ({"scores": np.zeros((2, 5))}, DataError, "scores of 2 users and lists of 1"),
   ({"scores": np.full((1, 5), np.nan)}, DataError, "NaN or infinite"),
   ({"item_vectors": np.zeros(5)}, DataError, "item_vectors has shape"),
+  ({"item_vectors": np.full((5, 2), np.nan)}, DataError, "item_vectors hold NaN"),
 ])
 def test_what_does_not_fit_is_refused(change, error, message):
   given_ = {
