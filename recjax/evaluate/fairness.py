@@ -11,7 +11,8 @@ import numpy as np
 
 from recjax.errors import ConfigError, DataError
 from recjax.evaluate import item_exposure, item_relevance
-from recjax.evaluate.item_exposure import Undefined, first_places, list_table
+from recjax.evaluate.item_exposure import ListTable, Undefined, first_places, list_table
+from recjax.evaluate.item_rows import of_items, vectors_of_items
 from recjax.evaluate.judged_table import judged_table
 
 NAMES = (*item_exposure.MEASURES, *item_relevance.MEASURES)
@@ -61,13 +62,13 @@ def item_fairness(
     raise ConfigError(f"patience is a probability between 0 and 1, both excluded, not {patience}.")
   recommendations = np.asarray(recommendations)
   list_table(recommendations, num_items)  # also what lies after place k must be a list
-  table = list_table(
-    lists, num_items, patience=patience, least_similarity=least_similarity,
-    vectors=_of_items(item_vectors, 0, num_items, "item_vectors"),
+  table = ListTable(
+    lists, num_items, patience, vectors_of_items(item_vectors, num_items), least_similarity
   )
   if scores is not None and len(scores) != len(recommendations):
     raise DataError(f"There are scores of {len(scores)} users and lists of {len(recommendations)}.")
-  scores = _of_items(scores, 1, num_items, "scores")
+  if scores is not None:
+    scores = of_items(scores, 1, num_items, "scores")
   judged = judged_table(table, recommendations, relevant, scores)
   values, reasons = {}, {}
   for measures, subject in (
@@ -88,17 +89,3 @@ def evaluate(measures: Mapping[str, Any], subject: Any) -> tuple[dict[str, float
     except Undefined as reason:
       values[name], reasons[name] = float("nan"), f"{name} is undefined: {reason}"
   return values, reasons
-
-
-def _of_items(array, axis: int, num_items: int, name: str):
-  """The part of an array that is about items 1 to n, a view; DataError where an axis is not."""
-  if array is None:
-    return None
-  size = np.shape(array)[axis] if np.ndim(array) == 2 else -1
-  if size not in (num_items, num_items + 1):
-    raise DataError(
-      f"{name} has shape {np.shape(array)}; axis {axis} is {num_items} or {num_items + 1} long for "
-      f"{num_items} items."
-    )
-  first = size - num_items
-  return array[first:] if axis == 0 else array[:, first:]

@@ -50,7 +50,7 @@ class ListTable:
     items: int [m, k] item ids from 1, 0 where a list ends early.
     num_items: n, all items that could be recommended.
     patience: chance of looking one place further, of II-D, AI-D, II-F and AI-F.
-    vectors: float [n, d] of items 1 to n, or None.
+    vectors: finite float [n, d] of items 1 to n, or None.
     least_similarity: cosine from which two items are similar, for VoCD with vectors.
   """
 
@@ -247,7 +247,7 @@ def coverage_disparity(table: ListTable) -> float:
 
 def _similar_disparity(table: ListTable, shown: np.ndarray) -> float:
   """VoCD over the pairs of shown items [q] whose vectors have at least the least cosine; blocked."""
-  vectors = np.asarray(table.vectors, np.float64)[shown]
+  vectors = table.vectors[shown]
   length = np.linalg.norm(vectors, axis=1)
   if not length.all():
     raise Undefined("a shown item has a vector of zeros, which has no cosine with any other.")

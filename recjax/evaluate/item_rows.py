@@ -65,3 +65,28 @@ def spans(work: np.ndarray, most: float) -> Iterator[tuple[int, int]]:
   cuts = np.searchsorted(summed, np.arange(most, summed[-1] if len(work) else 0, most))
   bounds = np.unique([0, *cuts, len(work)])
   return zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+
+
+def of_items(array: np.ndarray, axis: int, num_items: int, name: str) -> np.ndarray:
+  """The part of a matrix that is about items 1 to n, a view; an entry of padding before them goes.
+
+  Raises DataError where the axis has neither n nor n + 1 entries.
+  """
+  size = np.shape(array)[axis] if np.ndim(array) == 2 else -1
+  if size not in (num_items, num_items + 1):
+    raise DataError(
+      f"{name} has shape {np.shape(array)}; axis {axis} is {num_items} or {num_items + 1} long for "
+      f"{num_items} items."
+    )
+  first = size - num_items
+  return array[first:] if axis == 0 else array[:, first:]
+
+
+def vectors_of_items(vectors: np.ndarray | None, num_items: int) -> np.ndarray | None:
+  """Vectors float64 [n, d] of items 1 to n, None for None; DataError where they are not finite."""
+  if vectors is None:
+    return None
+  vectors = np.asarray(of_items(vectors, 0, num_items, "item_vectors"), np.float64)
+  if not np.isfinite(vectors).all():
+    raise DataError("item_vectors hold NaN or infinite values.")
+  return vectors

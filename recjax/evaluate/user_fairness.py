@@ -30,7 +30,14 @@ from recjax.errors import ConfigError, DataError
 from recjax.evaluate.beyond_accuracy import gini_of
 from recjax.evaluate.fairness import evaluate
 from recjax.evaluate.item_exposure import ListTable, Undefined, first_places, list_table
-from recjax.evaluate.item_rows import lists_matrix, rows_matrix, sorted_rows, spans
+from recjax.evaluate.item_rows import (
+  lists_matrix,
+  of_items,
+  rows_matrix,
+  sorted_rows,
+  spans,
+  vectors_of_items,
+)
 from recjax.evaluate.judged_table import JudgedTable, judged_table
 from recjax.evaluate.ranking import ranking_metrics
 from recjax.evaluate.user_similarity import Blended, Similarity
@@ -195,9 +202,10 @@ def user_fairness(
   Args:
     recommendations, relevant, num_items, k: as of `fairness.item_fairness`.
     histories: (indptr [m + 1], indices), what was seen in training.
-    item_features: [num_items, d] >= 0, such as genres, for "PUF-...-Feat" and UF.
+    item_features: [num_items, d] >= 0, such as genres, or [num_items + 1, d] with a first row that is
+      not read; for "PUF-...-Feat" and UF.
     gamma: share of Jaccard in the similarity with features.
-    item_vectors: [num_items, d], for UF.
+    item_vectors: [num_items, d] likewise, for UF.
     epsilon: envy that PEU does not count.
     pairs: estimate PUF from so many pairs of users instead of all; standard errors are added as
       "PUF-Prec error" and so on, and UF is left out.
@@ -211,7 +219,9 @@ def user_fairness(
   matrix = rows_matrix(*rows, num_items)[np.diff(relevant[0]) > 0]
   kinds = {"": Similarity(matrix), "-Cos": Similarity(matrix, "cosine")}
   if item_features is not None:
-    kinds["-Feat"] = Blended(matrix, item_features, gamma)
+    features = of_items(item_features, 0, num_items, "item_features")
+    kinds["-Feat"] = Blended(matrix, features, gamma)
+  vectors = vectors_of_items(item_vectors, num_items)
   ranked = ranking_metrics(judged.hits, judged.num_relevant, (k,))
   effective = [ranked[f"{metric}@{k}"] for metric in EFFECTIVENESS.values()]
 
@@ -226,9 +236,9 @@ def user_fairness(
     return envies(judged)
 
   def dissimilarity(_) -> float:
-    if item_vectors is None or pairs is not None:
+    if vectors is None or pairs is not None:
       raise Undefined("it needs item vectors, and all pairs of users.")
-    return list_dissimilarity(judged.table, np.asarray(item_vectors), kinds.get("-Feat", kinds[""]))
+    return list_dissimilarity(judged.table, vectors, kinds.get("-Feat", kinds[""]))
 
   measures, count = {}, len(judged.hits)
   for kind in kinds:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from recjax.errors import ConfigError, DataError
 from recjax.evaluate import item_exposure, item_relevance
 from recjax.evaluate.fairness import NAMES, higher_is_fairer, item_fairness
+from recjax.evaluate.judged_table import judged_table
+from recjax.evaluate.ranking import ranking_metrics
 
 COUNTED = ("Jain", "QF", "Ent", "Gini", "Gini-w", "FSat")
 JUDGED = [[1], [3, 4], [5]]
@@ -62,6 +64,14 @@ def test_every_measure_has_its_name():
 def test_worked_tables(lists, num_items, expected):
   found = measured(lists, JUDGED, num_items)
   assert {n: found[n] for n in expected} == pytest.approx(expected, abs=6e-7, nan_ok=True)
+
+
+def test_relevance_of_a_worked_table():
+  table = item_exposure.list_table(np.array([[1, 2], [1, 3], [2, 1]]), 5)
+  judged = judged_table(table, table.items, csr(JUDGED))
+  found = ranking_metrics(judged.hits, judged.num_relevant, (2,))
+  expected = {"precision@2": 0.333333, "map@2": 0.416667, "ndcg@2": 0.462284}
+  assert {n: found[n].mean() for n in expected} == pytest.approx(expected, abs=6e-7)
 
 
 @pytest.mark.parametrize("second, expected", [
@@ -301,6 +311,7 @@ def test_envy_is_the_same_in_blocks(monkeypatch):
   ({"scores": np.zeros((2, 5))}, DataError, "scores of 2 users and lists of 1"),
   ({"scores": np.full((1, 5), np.nan)}, DataError, "NaN or infinite"),
   ({"item_vectors": np.zeros(5)}, DataError, "item_vectors has shape"),
+  ({"item_vectors": np.full((5, 2), np.nan)}, DataError, "item_vectors hold NaN"),
 ])
 def test_what_does_not_fit_is_refused(change, error, message):
   given_ = {

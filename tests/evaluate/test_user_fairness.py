@@ -317,6 +317,11 @@ def test_what_does_not_fit_is_refused():
     user_fairness(lists, **(asked | {"histories": csr([[1]])}))
   with pytest.raises(DataError, match="nobody's lists are good or bad"):
     user_fairness(lists, **(asked | {"relevant": csr([[], []])}))
+  with pytest.raises(DataError, match="item_features has shape"):
+    user_fairness(lists, **asked, item_features=np.ones((4, 2)))
+  padded = np.pad(np.eye(5), ((1, 0), (0, 0)), constant_values=np.nan)  # the first row is not read
+  own = [user_fairness(lists, **asked, item_features=f, item_vectors=f) for f in (np.eye(5), padded)]
+  assert own[0] == pytest.approx(own[1], nan_ok=True)
   with pytest.raises(ConfigError, match="cannot be cut at k = 3"):
     user_fairness(lists, **(asked | {"k": 3}))
   with pytest.raises(DataError, match=r"for 2 users it is \(3,\)"):
