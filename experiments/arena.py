@@ -123,8 +123,8 @@ def get_config(arg=None):
     "Arena of six generators, from the prompt to two boards; real captions and real votes. `coverage` "
     "is the share of strengths inside their 95 % intervals, `ranks_hold` how often all true ranks are "
     "among those that Holm-corrected pairs leave open, `displaced` how many models are three ranks or "
-    "more off. A weight is `within` where it is off by 2.5 errors at most. Where strong models cite more, "
-    "style stretches the board and displaces few.",
+    "more off. A weight is `within` where it is off by 2.5 errors at most. Where strong models cite "
+    "more, style stretches the board and displaces few.",
     worlds=worlds,
     claims=CLAIMS,
     run="intervals+style+citations" if arg.tiny else "",

@@ -307,9 +307,10 @@ def _named(value: Any, where: str, kind: str) -> Mapping[str, Any]:
 def _program_config(raw: Mapping[str, Any]) -> Any:
   """The Config of the program that the config names."""
   module = registry.resolve("program", _cast(str, raw["program"], "config.program"))
-  if not hasattr(module, "Config"):
+  own = getattr(module, "Config", Config)
+  if "program" not in {f.name for f in dataclasses.fields(own)}:
     raise ConfigError(f"The program {raw['program']!r} runs experiments, which do not name it.")
-  return typed(module.Config, raw, "config")
+  return typed(own, raw, "config")
 
 
 def _module_config(kind: str, value: Any, where: str) -> Any:

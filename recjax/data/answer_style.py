@@ -45,7 +45,11 @@ FEATURES = ("response_length", "citation_count", *(f"cites_{kind}" for kind in (
 
 def source_of(address: str) -> str:
   """The kind of source of an address; the longest domain that fits decides."""
-  host = (urlsplit(address if "//" in address else f"//{address}").hostname or "").removeprefix("www.")
+  try:
+    host = urlsplit(address if "//" in address else f"//{address}").hostname or ""
+  except ValueError:  # no address after all
+    return "other"
+  host = host.removeprefix("www.")
   fits = [
     (len(domain), kind) for kind, domains in SOURCES.items() for domain in domains
     if host == domain or host.endswith(domain if domain.startswith(".") else f".{domain}")

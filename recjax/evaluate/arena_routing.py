@@ -31,9 +31,7 @@ _VOICE = re.compile(
 _NO_VOICE = re.compile(
   r"\b(instrumentals?|(no|without|free of)( any)? (vocals?|voices?|singing|singers?|lyrics?))\b", re.I
 )
-_DURATION = re.compile(
-  r"\b(\d+(?:\.\d+)?)[ -]?(seconds?|secs?|s|minutes?|mins?|min|m)\b(?! ?bpm)", re.I
-)
+_DURATION = re.compile(r"\b(\d+(?:\.\d+)?)[ -]?(seconds?|secs?|minutes?|mins?)\b", re.I)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -128,8 +128,8 @@ def table(
       [arm, *(_cell(run, metric) for metric in metrics), f"{seconds[arm]:.1f}"]
       for arm, run in arms.items()
     ],
-    "values": {
-      arm: {m: run.values(m) for m in metrics if m in run.metrics} for arm, run in arms.items()
+    "means": {
+      arm: {m: run.values(m).mean() for m in metrics if m in run.metrics} for arm, run in arms.items()
     },
   }
 
