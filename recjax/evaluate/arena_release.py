@@ -14,7 +14,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,7 +76,9 @@ def released(battle: Mapping[str, Any]) -> dict[str, Any]:
   return row
 
 
-def problems(row: Mapping[str, Any], minimum_listening: float = arena_routing.MINIMUM_LISTENING):
+def problems(
+  row: Mapping[str, Any], minimum_listening: float = arena_routing.MINIMUM_LISTENING
+) -> Iterator[tuple[str, str]]:
   """(field, what is wrong) of one row of a release, all of them."""
   for name in NEEDED:
     if row.get(name) is None:
@@ -106,7 +108,7 @@ def problems(row: Mapping[str, Any], minimum_listening: float = arena_routing.MI
         yield name, f"holds {what}"
 
 
-def _texts(value: Any) -> Iterable[str]:
+def _texts(value: Any) -> Iterator[str]:
   if isinstance(value, str):
     yield value
   elif isinstance(value, Mapping):

@@ -117,9 +117,13 @@ def leaderboard(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
     pages = [
       f"# {config.name}\n", f"Votes: `{config.votes}`, {table.without_vote} battles without one.\n"
     ]
+    taken = set()
     for name, report in boards.items():
       pages.append(board_report.markdown(report, name))
       suffix = re.sub(r"[^\w.-]+", "_", name)
+      while suffix in taken:
+        suffix += "_"
+      taken.add(suffix)
       path = workdir / (f"leaderboard_{suffix}.svg" if suffix else "leaderboard.svg")
       with writing(path):
         path.write_text(board_report.picture(report, name or config.name))
@@ -139,7 +143,11 @@ def leaderboard(config: Config, workdir: pathlib.Path) -> dict[str, Any]:
 
 def _read(config: Config) -> VoteTable:
   if config.votes == "planted":
-    return planted.table(config.seed)
+    for name in config.covariates:
+      if name != "style":
+        raise ConfigError(unknown("covariate of planted votes", name, ("style",)))
+    made = planted.table(config.seed)
+    return made._replace(counts=made.counts[:, :, : len(config.covariates)])
   columns = vote_table.Columns(
     config.model_a, config.model_b, config.winner, config.user, config.board
   )

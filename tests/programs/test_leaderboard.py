@@ -75,6 +75,19 @@ def test_the_same_as_from_arrays(file, tmp_path):
     assert ours[f"m{i + 3}"] == pytest.approx((board.rating[i], board.low[i], board.rank[i]))
 
 
+def test_dropped_votes_change_nothing(file, tmp_path):
+  keys = {
+    "votes": file, "board": "kind", "intervals": "bootstrap_deviation", "rounds": 30, "ridge": 1.0,
+  }
+  dropped = leaderboard(config(both_bad="drop", **keys), tmp_path / "a")["boards"]["one"]["models"]
+  half = leaderboard(config(**keys), tmp_path / "b")["boards"]["one"]["models"]
+  assert dropped[0]["rating"] != half[0]["rating"]
+  cast = arenas.random(0, count=400, covariates=1)
+  board = arena.leaderboard(cast._replace(x=cast.x[:, :0], covariates=()), ridge=1.0)
+  for row in dropped:
+    assert row["rating"] == pytest.approx(board.rating[int(row["model"][1:])])
+
+
 def test_models_and_boards_with_few_votes(file, tmp_path):
   result = leaderboard(
     config(votes=file, leave_out=("m1",), board="kind", minimum_battles=300, ridge=1.0), tmp_path / "a"
@@ -107,6 +120,10 @@ def test_tiny_needs_no_file(tmp_path):
   report = leaderboard(made, tmp_path)["boards"][""]
   assert report["models"][0]["model"] == "model-01"
   assert report["covariates"][0]["low"] > 0
+  plain = config(votes="planted", by="cluster", intervals="bootstrap", rounds=20)
+  assert leaderboard(plain, tmp_path)["boards"][""]["covariates"] == []
+  with pytest.raises(ConfigError, match="Unknown covariate of planted votes 'length'"):
+    leaderboard(config(votes="planted", covariates=("length",)), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -142,4 +159,4 @@ def test_a_config_is_for_its_mode(tmp_path):
 def test_a_stage_is_an_experiment(tmp_path):
   made = running.short_config("stages={'one': 'experiments/leaderboard.py:tiny'}")
   with pytest.raises(ConfigError, match="Stage 'one': .* is a config of leaderboard, no experiment"):
-    runs.run_stages(made, tmp_path)
+    runs.run_stages(made, tmp_path, lambda *_: pytest.fail("trained"))
