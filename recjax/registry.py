@@ -15,6 +15,9 @@ MODULES = {
     "evaluate": "recjax.programs.evaluate",
     "recommend": "recjax.programs.recommend",
     "prove": "recjax.programs.prove",
+    "study": "recjax.programs.study",
+    "leaderboard": "recjax.programs.leaderboard",
+    "comparison": "recjax.programs.comparison",
   },
   "model": {
     "sasrec": "recjax.models.retrieval.sasrec",
@@ -55,6 +58,12 @@ MODULES = {
     "ctr": "recjax.evaluate.ctr",
     "denoising": "recjax.evaluate.denoising",
     "personal_samples": "recjax.evaluate.personal_samples",
+  },
+  "trial": {
+    "arena": "recjax.evaluate.trials.arena",
+    "music_arena": "recjax.evaluate.trials.music_arena",
+    "music_captions": "recjax.evaluate.trials.music_captions",
+    "judged_pairs": "recjax.evaluate.trials.judged_pairs",
   },
   "host": {
     "small": "recjax.diffusion.small_host",
