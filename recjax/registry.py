@@ -15,6 +15,9 @@ MODULES = {
     "evaluate": "recjax.programs.evaluate",
     "recommend": "recjax.programs.recommend",
     "prove": "recjax.programs.prove",
+    "study": "recjax.programs.study",
+    "leaderboard": "recjax.programs.leaderboard",
+    "comparison": "recjax.programs.comparison",
   },
   "model": {
     "sasrec": "recjax.models.retrieval.sasrec",
@@ -23,6 +26,10 @@ MODULES = {
     "idnp": "recjax.models.retrieval.idnp",
     "counts": "recjax.models.retrieval.counts",
     "din": "recjax.models.ranking.din",
+    "dien": "recjax.models.ranking.dien",
+    "sdim": "recjax.models.ranking.sdim",
+    "feature_interactions": "recjax.models.ranking.feature_interactions",
+    "history_search": "recjax.models.ranking.history_search",
     "diffumin": "recjax.models.ranking.diffumin",
     "fairrec": "recjax.models.ranking.fairrec",
     "text_to_image": "recjax.models.alignment.text_to_image",
@@ -55,6 +62,12 @@ MODULES = {
     "attribute_probe": "recjax.evaluate.attribute_probe",
     "denoising": "recjax.evaluate.denoising",
     "personal_samples": "recjax.evaluate.personal_samples",
+  },
+  "trial": {
+    "arena": "recjax.evaluate.trials.arena",
+    "music_arena": "recjax.evaluate.trials.music_arena",
+    "music_captions": "recjax.evaluate.trials.music_captions",
+    "judged_pairs": "recjax.evaluate.trials.judged_pairs",
   },
   "host": {
     "small": "recjax.diffusion.small_host",

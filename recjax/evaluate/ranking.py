@@ -42,6 +42,11 @@ def hits_of_lists(ids: np.ndarray, scores: np.ndarray, targets: np.ndarray) -> n
   relevant = np.zeros(ids.shape, bool)
   for target in targets.T:
     relevant |= (ids == target[:, None]) & (ids != 0)
+  return hits_of_relevant(relevant, scores)
+
+
+def hits_of_relevant(relevant: np.ndarray, scores: np.ndarray) -> np.ndarray:
+  """As `hits_of_lists`, from which places [n, K + 1] hold a target, in any order; bool [n, K]."""
   order = np.argsort(relevant, axis=1, kind="stable")
   by_score = np.argsort(-np.take_along_axis(scores, order, axis=1), axis=1, kind="stable")
   order = np.take_along_axis(order, by_score, axis=1)

@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from recjax.nn.dropout import Dropout
+
 
 def masked_softmax(scores: jax.Array, mask: jax.Array) -> jax.Array:
   """Softmax over the last axis of scores [..., N] among the entries of mask (same shape).
@@ -84,7 +86,7 @@ class CausalSelfAttention(nn.Module):
     allowed = causal[None, None] & mask[:, None, None, :]
     weights = attention_weights(q, k, allowed)
     self.sow("intermediates", "weights", weights)
-    weights = nn.Dropout(self.dropout, deterministic=not train)(weights).astype(v.dtype)
+    weights = Dropout(self.dropout, deterministic=not train)(weights).astype(v.dtype)
     mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(batch, length, width)
     if not self.project:
       return mixed

@@ -13,10 +13,10 @@ ORDERS = ("routed_first", "topk_first")
 DENOMINATORS = ("real", "length")
 
 
-def normalize(vectors: jax.Array, axis: int = -1) -> jax.Array:
-  """Vectors of length one along `axis`; zero stays zero, and its gradient is finite."""
+def normalize(vectors: jax.Array, axis: int = -1, epsilon: float = 1e-12) -> jax.Array:
+  """Vectors of length one along `axis`; zero stays zero, with a gradient of 1 / sqrt(epsilon)."""
   square = jnp.sum(jnp.square(vectors), axis=axis, keepdims=True)
-  return vectors * jax.lax.rsqrt(square + 1e-12)
+  return vectors * jax.lax.rsqrt(square + epsilon)
 
 
 def gram_schmidt(columns: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from recjax.errors import ConfigError
 from recjax.nn.activations import Activation
 from recjax.nn.attention import masked_softmax
+from recjax.nn.top_k import gather, top_behaviours
 from recjax.registry import unknown
 
 NORMALIZERS = ("none", "softmax")
@@ -92,3 +93,49 @@ class LocalActivationUnit(nn.Module):
     if self.scale:
       scores = scores * width**-0.5
     return pool(scores, history, mask, self.normalize)
+
+
+class TargetAttention(nn.Module):
+  """Multi-head scaled dot-product attention of candidates to the behaviours most worth it.
+
+  Attributes:
+    heads: divides the width.
+    keep: K, behaviours that a candidate attends to; 0 for all.
+  """
+
+  heads: int
+  keep: int = 0
+
+  @nn.compact
+  def __call__(
+    self,
+    candidates: jax.Array,
+    history: jax.Array,
+    allowed: jax.Array,
+    relevance: jax.Array | None = None,
+  ) -> jax.Array:
+    """What candidates [B, C, D] find in history [B, L, D] where allowed [B, C, L]: [B, C, D].
+
+    `relevance` [B, C, L] decides which K are kept, without a gradient; by default each head keeps those
+    of its own largest scores. Zero where nothing is allowed.
+    """
+    rows, several, width = candidates.shape
+    heads = self.heads
+
+    def split(name, x):
+      x = nn.Dense(width, use_bias=False, name=name)(x).reshape(*x.shape[:2], heads, width // heads)
+      return jnp.swapaxes(x, 1, 2).reshape(rows * heads, x.shape[1], -1)
+
+    query, key, value = split("query", candidates), split("key", history), split("value", history)
+    scores = jnp.einsum("bcd,bld->bcl", query, key, preferred_element_type=jnp.float32)
+    scores, real = scores * (width // heads) ** -0.5, jnp.repeat(allowed, heads, axis=0)
+    if self.keep and self.keep < history.shape[1]:
+      chosen = scores if relevance is None else jnp.repeat(relevance, heads, axis=0)
+      place, real = top_behaviours(chosen, real, self.keep)
+      weights = masked_softmax(jnp.take_along_axis(scores, place, axis=-1), real)
+      mixed = jnp.einsum("bck,bckd->bcd", weights.astype(value.dtype), gather(value, place))
+    else:
+      weights = masked_softmax(scores, real)
+      mixed = jnp.einsum("bcl,bld->bcd", weights.astype(value.dtype), value)
+    mixed = jnp.swapaxes(mixed.reshape(rows, heads, several, -1), 1, 2)
+    return mixed.reshape(rows, several, width)

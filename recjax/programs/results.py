@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from recjax.evaluate import markdown
 from recjax.train.writers import plain, write_json
 
 FOLDER = pathlib.Path("docs/results")
@@ -87,9 +88,7 @@ def _table(table: Mapping[str, Any]) -> list[str]:
   if table.get("seeds"):
     caption += f", seeds {table['seeds'][0]} to {table['seeds'][-1]}"
   lines = [f"**{caption}**", ""] if caption else []
-  lines += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-  lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
-  return [*lines, ""]
+  return lines + markdown.table(head, rows)
 
 
 def _row(row: Mapping[str, Any], table: Mapping[str, Any]) -> list[str]:

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import running
 
-from recjax.config import read_config_file
+from recjax.config import Config, read_config_file
 from recjax.programs.train import train
 
-EXPERIMENTS = sorted((running.ROOT / "experiments").glob("*.py"))
+EXPERIMENTS = [
+  path for path in sorted((running.ROOT / "experiments").glob("*.py"))
+  if isinstance(read_config_file(str(path)), Config)
+]
 KEYS = {
   "status", "name", "validation", "test", "seeds", "steps", "best_step", "train_seconds",
   "session_seconds", "peak_memory_bytes", "parameters", "data", "view", "config_fingerprint",

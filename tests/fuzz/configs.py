@@ -93,7 +93,10 @@ def bases() -> dict[str, dict[str, Any]]:
   for path in sorted((ROOT / "experiments").glob("*.py")):
     for suffix in ("", ":tiny"):
       name = f"{path.stem}{suffix}"
-      tree = to_json(read_config_file(f"{path}{suffix}"))
+      made = read_config_file(f"{path}{suffix}")
+      if not isinstance(made, Config):
+        continue  # of a program that runs no experiment
+      tree = to_json(made)
       if tree["data"]["name"] not in SMALL:
         tree["data"] = dict(LOG)
       data = tree["data"]

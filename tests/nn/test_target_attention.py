@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recjax.errors import ConfigError
-from recjax.nn.target_attention import LocalActivationUnit, pool
+from recjax.nn.target_attention import LocalActivationUnit, TargetAttention, pool
 
 VALUES = jnp.array([[[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]])
 SCORES = jnp.array([[[0.5, -0.2, 1.0]]])
@@ -108,3 +108,48 @@ def test_statistics_of_the_activation_count_real_pairs_only():
   clean = moved(candidates, history)
   dirty = moved(candidates.at[0, 1].set(50.0), history.at[0, 0].set(-70.0))
   jax.tree.map(np.testing.assert_array_equal, clean, dirty)
+
+
+def attention_case(heads=2, keep=0):
+  rng = np.random.default_rng(0)
+  draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+  candidates, history = draw(2, 3, 4), draw(2, 5, 4)
+  allowed = jnp.broadcast_to(jnp.array([[0, 1, 1, 1, 1], [0, 0, 0, 0, 0]], bool)[:, None], (2, 3, 5))
+  params = {name: {"kernel": draw(4, 4)} for name in ("query", "key", "value")}
+
+  @jax.jit
+  def apply(candidates, history, allowed, relevance=None):
+    unit = TargetAttention(heads, keep)
+    return unit.apply({"params": params}, candidates, history, allowed, relevance)
+
+  return apply, params, candidates, history, allowed
+
+
+@pytest.mark.parametrize("keep", [0, 2])
+@pytest.mark.parametrize("given", [False, True])
+def test_multi_head_attention_equals_loops(keep, given):
+  apply, params, candidates, history, allowed = attention_case(keep=keep)
+  relevance = jnp.asarray(np.random.default_rng(1).normal(size=(2, 3, 5)), jnp.float32)
+  got = np.asarray(apply(candidates, history, allowed, relevance if given else None))
+  kernels = {name: np.asarray(params[name]["kernel"]) for name in params}
+  for c in range(3):
+    for head in range(2):
+      part = slice(2 * head, 2 * head + 2)
+      query = (np.asarray(candidates[0, c]) @ kernels["query"])[part]
+      keys = (np.asarray(history[0]) @ kernels["key"])[:, part]
+      values = (np.asarray(history[0]) @ kernels["value"])[:, part]
+      scores = keys @ query / np.sqrt(2)
+      deciding = np.asarray(relevance[0, c]) if given else scores
+      found = sorted(range(1, 5), key=lambda j: -deciding[j])[: keep or 4]
+      weights = np.exp(scores[found]) / np.exp(scores[found]).sum()
+      np.testing.assert_allclose(got[0, c, part], weights @ values[found], atol=1e-5)
+  np.testing.assert_array_equal(got[1], 0)
+
+
+def test_attention_to_nothing_gives_zero_and_zero_gradients_to_keys():
+  apply, _, candidates, history, allowed = attention_case(keep=2)
+  total = lambda c, h: jnp.sum(jnp.square(apply(c, h, allowed & False) + 1.0))
+  for slope in jax.grad(total, (0, 1))(candidates, history):
+    np.testing.assert_array_equal(slope, 0)
+  slope = jax.grad(lambda h: jnp.sum(apply(candidates, h, allowed)))(history)
+  assert not np.any(slope[1]) and not np.any(slope[0, 0]) and np.any(slope[0, 1:])

@@ -4,6 +4,7 @@ Click tables: rows of a history, a target and a click whose probability is known
  - `count`: clicks grow with the number of behaviours in the target's category (G-COUNT).
  - `recency`: the same, recent behaviours counting more (G-RECENCY).
  - `long`: as `count` with 100 behaviours and more noise, so that a short window is not enough.
+ - `threads`: users follow cycles of items, and a click is on what comes next (G-CHAIN).
  - `multi`: items have three categories, one of each kind; clicks grow with the number of kinds in
    which the target's category is frequent among 100 behaviours (G-MULTI).
 Sequences, as an event log:
@@ -24,7 +25,12 @@ import numpy as np
 import pyarrow as pa
 
 from recjax.data.click_table import ClickTable
-from recjax.data.sources import planted_attributes, planted_functions, planted_kinds
+from recjax.data.sources import (
+  planted_attributes,
+  planted_functions,
+  planted_kinds,
+  planted_threads,
+)
 from recjax.data.sources.base import Chunk, Common, Source, fingerprint
 from recjax.errors import ConfigError
 from recjax.ranges import Count, Positive, Range, Share
@@ -36,12 +42,12 @@ class Config(Common):
   """Keys of `config.data` for planted data; 0 and -1 stand for the generator's own setting."""
 
   # "markov", "two_signals", "interest_functions", "attributes" (event logs), or "count", "recency",
-  # "long", "multi" (click tables).
+  # "long", "threads", "multi" (click tables).
   generator: str = "markov"
   seed: Count = 0
   # Items; categories are dealt out to them in turn (interest_functions: in blocks). 0: 120 for
   # markov, 400 for two_signals, 64 for interest_functions, 1000 for attributes, 2048 for click
-  # tables; multi has one item for each combination of categories.
+  # tables, 1024 for threads; multi has one item for each combination of categories.
   num_items: Count = 0
   # Categories of the items. 0: 8 for markov and interest_functions, 20 for two_signals and
   # attributes, 64 for click tables, 16 of each kind for multi.
@@ -51,13 +57,14 @@ class Config(Common):
   shortest: Positive = 8
   longest: Positive = 30
   # Share of history that is noise: steps off the chain (markov, .2), behaviours outside the user's
-  # interests (count .2, recency .1, long .3, multi .5, interest_functions .1). -1: the value here.
+  # interests (count .2, recency .1, long .3, multi .5, interest_functions .1), and off a thread's cycle
+  # (.1). -1: the value here.
   noise: Annotated[float, Range(-1, 1)] = -1.0
   # two_signals: share of steps to the successor.
   follow: Share = 0.35
   # Click tables: rows of each part, length of history and interests of a user. 0: 20 behaviours
-  # and 4 interests, for long 100 and 6; multi has 100 and one interest of each kind. two_signals has
-  # 3 interests.
+  # and 4 interests, for long 100 and 6, for threads 30 and 2; multi has 100 and one interest of each
+  # kind. two_signals has 3 interests.
   num_train: Positive = 40_000
   num_validation: Positive = 10_000
   num_test: Positive = 10_000
@@ -69,7 +76,7 @@ class _Setting(NamedTuple):
   length: int
   interests: int
   noise: float
-  logit: Callable[[np.ndarray], np.ndarray]
+  logit: Callable[[np.ndarray], np.ndarray] | None
 
 
 def _count_logit(hits: np.ndarray) -> np.ndarray:
@@ -85,8 +92,12 @@ SETTINGS = {
   "count": _Setting(20, 4, 0.2, _count_logit),
   "recency": _Setting(20, 4, 0.1, _recency_logit),
   "long": _Setting(100, 6, 0.3, _count_logit),
+  "threads": _Setting(30, 2, 0.1, None),
   "multi": _Setting(100, planted_kinds.KINDS, 0.5, planted_kinds.logit),
 }
+_SPECIAL = {"multi": planted_kinds, "threads": planted_threads}
+
+
 class _Sequences(NamedTuple):
   num_items: int
   num_categories: int
@@ -102,8 +113,8 @@ def click_table(config: Config) -> ClickTable:
   """The click table that `config.generator` names; every row is a user of its own.
 
   The Bayes AUC of the default settings, which no model can be expected to beat, is about .883
-  (count), .890 (recency), .911 (long) and .735 (multi). Raises ConfigError for settings that cannot
-  work.
+  (count), .890 (recency), .911 (long), .950 (threads) and .735 (multi). Raises ConfigError for
+  settings that cannot work.
   """
   if config.generator not in SETTINGS:
     raise ConfigError(unknown("click table generator", config.generator, SETTINGS))
@@ -115,9 +126,11 @@ def click_table(config: Config) -> ClickTable:
   )
   multi = config.generator == "multi"
   num_categories = config.num_categories or (planted_kinds.CATEGORIES if multi else 64)
-  num_items = config.num_items or (planted_kinds.combinations(num_categories) if multi else 2048)
-  if multi:
-    planted_kinds.check(num_items, num_categories, setting.interests)
+  num_items = config.num_items or {
+    "multi": planted_kinds.combinations(num_categories), "threads": 1024,
+  }.get(config.generator, 2048)
+  if config.generator in _SPECIAL:
+    _SPECIAL[config.generator].check(num_items, num_categories, setting.interests)
   elif num_items % num_categories or setting.interests > num_categories:
     raise ConfigError(
       f"config.data: {num_items} items cannot be dealt evenly to {num_categories} categories of "
@@ -127,7 +140,7 @@ def click_table(config: Config) -> ClickTable:
   parts, start = {}, 1
   for number, (part, rows) in enumerate(sizes.items()):
     rng = np.random.default_rng([config.seed, number])
-    clicks = planted_kinds.clicks if multi else _clicks
+    clicks = _SPECIAL[config.generator].clicks if config.generator in _SPECIAL else _clicks
     made = [
       clicks(rng, min(ROWS, rows - at), num_items, num_categories, setting)
       for at in range(0, max(rows, 1), ROWS)

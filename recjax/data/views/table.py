@@ -18,13 +18,17 @@ class Config:
   """Settings of the view."""
 
   name: str = "table"
+  # Put the behaviours of each test history in random order: what a model makes of their order is lost.
+  shuffle_test: bool = False
 
 
 def build(config: Config, data: ClickTable, split: None) -> View:
   """Rows as the table has them: hist_*, target_*, user_id, group_id, label, weight."""
-  del config, split
+  del split
   if not isinstance(data, ClickTable):
     raise DataError("The view 'table' needs a click table; for an event log take 'ctr'.")
+  if config.shuffle_test:
+    data = data._replace(parts={**data.parts, "test": _shuffled(data.parts["test"])})
   train = _rows(data, "train")
   counts = {
     vocabulary: sum(
@@ -35,6 +39,20 @@ def build(config: Config, data: ClickTable, split: None) -> View:
   }
   facts = {"train_rows": train.count}
   return View(train, _cases(data, "validation"), _cases(data, "test"), counts, facts)
+
+
+def _shuffled(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The columns with each row's real behaviours in random order; padding stays where it is."""
+  mask = columns["hist_mask"]
+  tickets = np.where(mask, np.random.default_rng(0).random(mask.shape), 1.0)
+  order = np.empty(mask.shape, np.int64)
+  real_first = np.argsort(~mask, axis=1, kind="stable")
+  np.put_along_axis(order, real_first, np.argsort(tickets, axis=1, kind="stable"), axis=1)
+  shuffled = {
+    name: np.take_along_axis(c, order.reshape(order.shape + (1,) * (c.ndim - 2)), axis=1)
+    for name, c in columns.items() if name.startswith("hist_") and name != "hist_mask"
+  }
+  return {**columns, **shuffled}
 
 
 def _rows(data: ClickTable, part: str) -> Rows:

@@ -15,7 +15,7 @@ def table(**options):
   return load({"name": "planted", **options})
 
 
-BAYES = {"count": 0.885, "recency": 0.889, "long": 0.913, "multi": 0.735}
+BAYES = {"count": 0.885, "recency": 0.889, "long": 0.913, "threads": 0.950, "multi": 0.735}
 
 
 @pytest.mark.parametrize("generator, bayes", BAYES.items())
@@ -46,6 +46,32 @@ def test_truth_follows_from_the_columns(generator):
       logit = 2 * (np.log(1 + hits.sum(1)) - 0.9)
     np.testing.assert_allclose(part["bayes"], 1 / (1 + np.exp(-logit)), rtol=1e-5)
     assert part["label"].dtype == part["weight"].dtype == np.float32
+
+
+def test_threads_are_followed_and_the_truth_is_the_posterior():
+  part = table(generator="threads", num_train=4000, seed=3).parts["train"]
+  thread, place = part["hist_cat"], (part["hist_item"] - 1) // 64
+  assert ((part["hist_item"] - 1) % 64 + 1 == thread).all() and place.max() == 15
+  assert (np.array([len(set(row)) for row in thread.tolist()]) == 2).mean() > 0.999
+  steps, follows, last = 0, 0, np.full(4000, -1)
+  for row in range(4000):
+    before = {}
+    for c, p in zip(thread[row].tolist(), place[row].tolist(), strict=True):
+      if c in before:
+        steps, follows = steps + 1, follows + (p == (before[c] + 1) % 16)
+      before[c] = p
+    last[row] = before.get(part["target_cat"][row], -1)
+  assert follows / steps == pytest.approx(0.9 + 0.1 / 16, abs=0.005)
+  assert (last >= 0).all()
+  target = (part["target_item"] - 1) // 64
+  after = target == (last + 1) % 16
+  assert after[part["label"] > 0].mean() == pytest.approx(0.90625, abs=0.02)
+  assert after[part["label"] == 0].mean() == pytest.approx(0.00625, abs=0.005)
+  for chosen in (after, ~after):
+    assert len(set(part["bayes"][chosen].tolist())) == 1
+    assert part["label"][chosen].mean() == pytest.approx(part["bayes"][chosen].mean(), abs=0.02)
+  with pytest.raises(ConfigError, match="threads needs 64 cycles of equally many items, 3 or more"):
+    table(generator="threads", num_items=100)
 
 
 def test_interests_noise_and_copied_targets():

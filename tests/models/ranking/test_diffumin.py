@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_din import LENGTH, make_batch, schema, with_target
+from click_toys import LENGTH, make_batch, random_variables, schema, with_target
 
 from recjax.data.schema import Field, Schema
 from recjax.diffusion import schedules
@@ -26,28 +26,12 @@ OMIE = dataclasses.replace(SMALL, generator="none")
 KEY = jax.random.key(3)
 
 
-def variables_of(learner):
-  """Random variables in which no weight is small."""
-  rng, sizes = np.random.default_rng(0), learner.schema.vocabularies
-  draw = lambda *shape: jnp.asarray(0.4 * rng.normal(size=shape), jnp.float32)
-  tables = {
-    name: draw(sizes[t.vocabulary], t.width).at[0].set(0) for name, t in learner.tables.items()
-  }
-  shapes = jax.eval_shape(learner.init, jax.random.key(0), tables, learner.schema.example())
-  return {
-    "params": jax.tree.map(lambda leaf: draw(*leaf.shape), shapes["params"]), "tables": tables,
-    "batch_stats": jax.tree.map(
-      lambda leaf: jnp.asarray(rng.uniform(0.5, 2, leaf.shape), jnp.float32), shapes["batch_stats"]
-    ),
-  }
-
-
 class Compiled:
   """A learner of which each function is compiled once a shape, and random variables for it."""
 
   def __init__(self, config, spec=None):
     learner = diffumin.build(config, spec or schema())
-    self.learner, self.variables = learner, variables_of(learner)
+    self.learner, self.variables = learner, random_variables(learner)
     predict = learner.predict
     self._parts = jax.jit(lambda v, b: {"score": predict["score"](v, b), **predict["explain"](v, b)})
     self._slopes = jax.jit(jax.grad(self._value, has_aux=True))

@@ -7,13 +7,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from click_toys import (
+  CATEGORIES,
+  ITEMS,
+  LENGTH,
+  category,
+  compact,
+  make_batch,
+  random_variables,
+  schema,
+  with_target,
+)
 
-from recjax.data.schema import Field, Schema
+from recjax.data.schema import Schema
 from recjax.errors import ConfigError
 from recjax.models.ranking import din
 from recjax.nn.tables import init_rows
 
-ITEMS, CATEGORIES, LENGTH = 30, 5, 6
 SMALL = din.Config(
   item_width=4, category_width=3, unit_hidden=(5, 4), hidden=(6, 5), stddev=0.5, history_dense=True
 )
@@ -27,49 +37,6 @@ AMAZON = din.Config(
   activation="sigmoid",
   norm="affine",
 )
-
-
-def schema(candidates=None, items=ITEMS, categories=CATEGORIES, length=LENGTH):
-  shape = () if candidates is None else (candidates,)
-  return Schema(
-    {
-      "hist_item": Field("ids", (length,), "item"),
-      "hist_cat": Field("ids", (length,), "category"),
-      "hist_mask": Field("mask", (length,)),
-      "target_item": Field("ids" if shape else "id", shape, "item"),
-      "target_cat": Field("ids" if shape else "id", shape, "category"),
-      "label": Field("label", shape),
-      "weight": Field("float"),
-    },
-    {"item": items + 1, "category": categories + 1},
-  )
-
-
-def category(items):
-  return jnp.where(items == 0, 0, 1 + items % CATEGORIES)
-
-
-def make_batch(seed=0, rows=3, candidates=None):
-  rng = np.random.default_rng(seed)
-  length = rng.integers(1, LENGTH + 1, rows)
-  mask = np.arange(LENGTH)[None] >= LENGTH - length[:, None]
-  hist = jnp.asarray(np.where(mask, rng.integers(1, ITEMS + 1, mask.shape), 0), jnp.int32)
-  shape = (rows,) if candidates is None else (rows, candidates)
-  target = jnp.asarray(rng.integers(1, ITEMS + 1, shape), jnp.int32)
-  return {
-    "hist_item": hist,
-    "hist_cat": category(hist),
-    "hist_mask": jnp.asarray(mask),
-    "target_item": target,
-    "target_cat": category(target),
-    "label": jnp.asarray(rng.integers(0, 2, shape), jnp.float32),
-    "weight": jnp.ones(rows),
-  }
-
-
-def with_target(batch, target, label=None):
-  label = jnp.zeros(target.shape) if label is None else label
-  return {**batch, "target_item": target, "target_cat": category(target), "label": label}
 
 
 def start(config, spec=None, counts=None):
@@ -91,30 +58,13 @@ def start(config, spec=None, counts=None):
 def random_start(config, spec=None, counts=None):
   """Learner, and variables that are random without compiling `init`; no weight is small."""
   learner = din.build(config, spec or schema(), counts)
-  sizes = learner.schema.vocabularies
-  rng = np.random.default_rng(0)
-
-  def draw_array(*shape):
-    return jnp.asarray(0.4 * rng.normal(size=shape), jnp.float32)
-
-  tables = {
-    name: draw_array(sizes[t.vocabulary], t.width).at[0].set(0)
-    for name, t in learner.tables.items()
-  }
-  shapes = jax.eval_shape(learner.init, jax.random.key(0), tables, learner.schema.example())
-  variables = {
-    "params": jax.tree.map(lambda leaf: draw_array(*leaf.shape), shapes["params"]),
-    "tables": tables,
-  }
-  if "batch_stats" in shapes:
-    variables["batch_stats"] = jax.tree.map(
-      lambda leaf: jnp.asarray(rng.uniform(0.5, 2, leaf.shape), jnp.float32), shapes["batch_stats"]
-    )
+  variables = random_variables(learner)
   if counts is not None:
+    made = variables["statistics"]
     variables["statistics"] = {
       f"{name}_count": jnp.asarray(count, jnp.float32) for name, count in counts.items()
     }
-    assert jax.tree.structure(variables["statistics"]) == jax.tree.structure(shapes["statistics"])
+    assert jax.tree.structure(variables["statistics"]) == jax.tree.structure(made)
   jitted = {name: jax.jit(f) for name, f in learner.predict.items()}
   return learner._replace(loss=jax.jit(learner.loss), predict=jitted), variables
 
@@ -294,12 +244,7 @@ def test_compact_ids_give_the_same_loss_and_row_gradients():
   learner, variables = random_start(config, counts=COUNTS)
   key = jax.random.key(0)
   batch = learner.draw(variables, make_batch(), key)
-  compact, rows = dict(batch), {}
-  for vocabulary in ("item", "category"):
-    fields = learner.schema.indexing(vocabulary)
-    used = np.unique(np.concatenate([[0], *[np.ravel(batch[f]) for f in fields]]))
-    compact |= {f: jnp.asarray(np.searchsorted(used, batch[f])) for f in fields}
-    rows |= {n: used for n, t in learner.tables.items() if t.vocabulary == vocabulary}
+  small_batch, rows = compact(learner, batch)
 
   @jax.jit
   def value(tables, batch):
@@ -308,7 +253,7 @@ def test_compact_ids_give_the_same_loss_and_row_gradients():
   tables = variables["tables"]
   small = {name: table[rows[name]] for name, table in tables.items()}
   whole, slope = jax.value_and_grad(value)(tables, batch)
-  part, part_slope = jax.value_and_grad(value)(small, compact)
+  part, part_slope = jax.value_and_grad(value)(small, small_batch)
   np.testing.assert_allclose(part, whole, rtol=1e-6)
   for name in tables:
     np.testing.assert_allclose(part_slope[name], slope[name][rows[name]], atol=1e-6)
