@@ -51,6 +51,7 @@ MODULES = {
   "evaluator": {
     "full_ranking": "recjax.evaluate.full_ranking",
     "sampled_ranking": "recjax.evaluate.sampled_ranking",
+    "list_fairness": "recjax.evaluate.list_fairness",
     "ctr": "recjax.evaluate.ctr",
     "denoising": "recjax.evaluate.denoising",
     "personal_samples": "recjax.evaluate.personal_samples",
