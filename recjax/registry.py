@@ -25,6 +25,7 @@ MODULES = {
     "mqsa_ted": "recjax.models.retrieval.mqsa_ted",
     "idnp": "recjax.models.retrieval.idnp",
     "counts": "recjax.models.retrieval.counts",
+    "two_stage": "recjax.models.retrieval.two_stage",
     "din": "recjax.models.ranking.din",
     "diffumin": "recjax.models.ranking.diffumin",
     "text_to_image": "recjax.models.alignment.text_to_image",

@@ -77,7 +77,7 @@ def build(
     parts |= strata.by_column(cases, config.by_column)
 
   def run(variables) -> Evaluation:
-    ids, scores, _, facts = rank(variables)
+    ids, scores, *_, facts = rank(variables)
     hits = ranking.hits_of_lists(ids, scores, cases.targets[counted])
     metrics = lambda ideal: ranking.ranking_metrics(
       hits, num_targets[counted], config.cutoffs, ideal

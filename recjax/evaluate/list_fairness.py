@@ -35,16 +35,21 @@ from recjax.evaluate.rerank import SHARE, borda, combmnz, greedy_substitution
 from recjax.ranges import Count, Positive, Share
 from recjax.registry import unknown
 
-RERANKERS = ("", "borda", "combmnz", "greedy")
+RERANKERS = ("", "borda", "combmnz", "greedy", "model")
 _CASES = 1024  # whose histories are gathered at once
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """Settings; of re-rankers those of DPFR's authors. Takes the place of full_ranking, not a place beside."""
+  """Settings; those of re-rankers are of DPFR's authors.
+
+  Takes the place of full_ranking: beside it, metrics of the same name would hide each other.
+  """
 
   k: Positive = 10  # length of the lists
-  rerank: str = ""  # "" for lists as they are, or borda | combmnz | greedy
+  # "" for lists as they are, or borda | combmnz | greedy towards items that are shown less, or "model":
+  # by its `score` for given candidates, as of a model of two stages.
+  rerank: str = ""
   depth: Positive = 25  # of a user's best items, from which re-ranking takes k
   beta: Share = 0.05  # greedy: width of the band of coverage that is left alone
   share: Share = SHARE  # greedy: of all places, the most that change
@@ -91,7 +96,7 @@ def build(
     predict, cases, mesh=mesh, catalogue=catalogue, evaluator="list_fairness",
     length=config.depth if config.rerank else config.k + 1,
     batch_size=config.batch_size, block_size=config.block_size,
-    every_score=config.rerank == "greedy",
+    every_score=config.rerank == "greedy", rescore=config.rerank == "model",
   )
   index = np.flatnonzero(counted)
 
@@ -146,10 +151,14 @@ def reranked(
     chosen = borda(ids, num_items, config.k)
   elif config.rerank == "combmnz":
     chosen = combmnz(ids, top.scores, num_items, config.k)
+  elif config.rerank == "model":
+    scores = np.where(ids != 0, top.rescored, -np.inf)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, : config.k]
+    chosen = np.take_along_axis(ids, order, axis=1)
   else:
     chosen = greedy_substitution(ids, top.every, config.k, config.beta, config.share)
-  order = np.append(np.arange(config.k, 0.0, -1.0), -np.inf)
-  return np.pad(chosen, ((0, 0), (0, 1))), np.broadcast_to(order, (len(chosen), config.k + 1))
+  places = np.append(np.arange(config.k, 0.0, -1.0), -np.inf)
+  return np.pad(chosen, ((0, 0), (0, 1))), np.broadcast_to(places, (len(chosen), config.k + 1))
 
 
 def frontier_of(

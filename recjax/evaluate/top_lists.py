@@ -30,12 +30,14 @@ class TopLists(NamedTuple):
     scores: float32 [n, length], -inf where it ends.
     every: float32 [n, num_items + 1] scores of all items by id, -inf for what a user has seen; None
       unless asked for.
+    rescored: float32 [n, length] of the listed items by the model's `score`; None unless asked for.
     facts: how many cases there are, and of what kind.
   """
 
   ids: np.ndarray
   scores: np.ndarray
   every: np.ndarray | None
+  rescored: np.ndarray | None
   facts: dict[str, int]
 
 
@@ -51,17 +53,19 @@ def build(
   block_size: int,
   keep_seen: bool = False,
   every_score: bool = False,
+  rescore: bool = False,
 ) -> tuple[np.ndarray, Callable[[Any], TopLists]]:
   """Which cases have a target, bool [cases], and run(variables), which compiles once.
 
   What a user has seen is left out unless `keep_seen`. With `every_score` the host holds a score of each
-  case for each item.
+  case for each item; with `rescore` the model's `score` scores what is listed, too.
 
   Raises:
-    ConfigError: the model cannot score a catalogue (no `encode_user` or `score_items`), or there is none.
+    ConfigError: the model has no `encode_user` or `score_items`, or `score` to rescore, or the data
+      have no catalogue.
     DataError: no cases, none with a target, or (from run) scores that are NaN or infinite.
   """
-  require(predict, ("encode_user", "score_items"), evaluator)
+  require(predict, ("encode_user", "score_items") + ("score",) * rescore, evaluator)
   require_catalogue(catalogue, evaluator)
   require_cases(cases.rows.count)
   batch_size = fit_batch_size(batch_size, cases.rows.count, mesh)
@@ -74,7 +78,9 @@ def build(
     size = {"num_items": catalogue.num_items, "block": block_size}
     ids, scores = top_items(*given, **size, k=length, mesh=mesh)
     every = all_scores(*given, **size) if every_score else None
-    return ids, scores, every, all_seen(batch["targets"], batch["seen"])
+    listed = {**batch["rows"], "target_item": ids}
+    rescored = predict["score"](variables, listed) if rescore else None
+    return (ids, scores, every, rescored), all_seen(batch["targets"], batch["seen"])
 
   step = compile_step(step, mesh)
 
@@ -85,8 +91,9 @@ def build(
       yield {"rows": rows, "seen": seen, "targets": cases.targets[index]}, valid
 
   def run(variables) -> TopLists:
-    ids, scores, every, impossible = run_batches(step, variables, feed(), mesh)
-    if np.isposinf(scores).any():
+    lists, impossible = run_batches(step, variables, feed(), mesh)
+    ids, scores, every, rescored = (None if a is None else a[counted] for a in lists)
+    if np.isposinf(scores).any() or (rescored is not None and not np.isfinite(rescored).all()):
       raise DataError("The model scores some items NaN or infinite, so they cannot be ranked.")
     facts = {
       "cases": int(counted.sum()),
@@ -94,7 +101,7 @@ def build(
       "cases_impossible": int((impossible & counted).sum()),
       "candidates": catalogue.num_items,
     }
-    return TopLists(ids[counted], scores[counted], None if every is None else every[counted], facts)
+    return TopLists(ids, scores, every, rescored, facts)
 
   return counted, run
 
