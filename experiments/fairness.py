@@ -102,9 +102,9 @@ PROOF = {
   "VoCD, II-D, IAA, PUF and SD are low where lists are fair, the others high; DPFR is the distance to "
   "the frontier of what the test allows, low is better. Re-rankers take 10 of SASRec's best 25, with "
   "the settings of DPFR's authors; DIN orders the same 25 by its own scores. Each model is trained "
-  "once for each seed. That popularity is least fair, that II-D does not move and that PUF can prefer who "
-  "serves people worse is known from other models and another split of MovieLens 100K; what is stated "
-  "of re-ranking and distances is ours, settled on a re-ranked transition table.",
+  "once for each seed. That popularity is least fair, that II-D does not move and that PUF can prefer "
+  "who serves people worse is known from other models and another split of MovieLens 100K; what is "
+  "stated of re-ranking and distances is ours, settled on a re-ranked transition table.",
   "worlds": {
     world: {
       "config": f"experiments/fairness.py:data={world}", "set": (f"data.name={world}",), "seeds": 3,

@@ -84,7 +84,7 @@ def test_the_loss_is_that_of_the_retrieval(made):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-  ({"retrieval": din.Config(category_width=0)}, "Unknown|lacks 'label', 'weight'"),
+  ({"retrieval": din.Config(category_width=0)}, "lacks 'label', 'weight'"),
   ({"retrieval": counts.Config()}, "'counts' counts, so it has nothing to take over as stage 'retr"),
   ({"ranking": counts.Config()}, "'counts' counts, so it has nothing to take over as stage 'ranking'"),
   ({"ranking": din.Config()}, "Without categories set category_width=0"),
@@ -94,10 +94,18 @@ def test_what_cannot_be_a_stage_is_refused(change, message):
     two_stage.build(dataclasses.replace(CONFIG, **change), SCHEMA)
 
 
+def test_a_model_without_the_function_of_its_stage_is_refused(monkeypatch):
+  built = sasrec.build(CONFIG.retrieval, SCHEMA)._replace(predict={"score": None})
+  monkeypatch.setattr(sasrec, "build", lambda *_: built)
+  with pytest.raises(ConfigError, match="cannot be the stage 'retrieval': it does not offer 'encode_u"):
+    two_stage.build(CONFIG, SCHEMA)
+
+
 @pytest.mark.slow
 def test_stages_are_taken_over(tmp_path):
-  report = train(read_config_file("experiments/fairness.py:tiny,rerank=din"), tmp_path)
-  ranked = train(read_config_file("experiments/fairness.py:tiny"), tmp_path / "plain", tmp_path)
+  config = "experiments/fairness.py:tiny"
+  report = train(read_config_file(f"{config},rerank=din"), tmp_path / "din", tmp_path)
+  ranked = train(read_config_file(config), tmp_path / "plain", tmp_path)
   metrics, plain = report["test"]["metrics"], ranked["test"]["metrics"]
   assert metrics["ndcg@10"]["mean"] > 0.3  # as little as that, where scores were of chance
   assert metrics["ndcg@10"]["mean"] != plain["ndcg@10"]["mean"]
