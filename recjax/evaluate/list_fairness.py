@@ -65,7 +65,7 @@ class Config:
   def __post_init__(self):
     if self.rerank not in RERANKERS:
       raise ConfigError(unknown("re-ranker", self.rerank, RERANKERS[1:]))
-    if self.depth < self.k:
+    if self.rerank and self.depth < self.k:
       raise ConfigError(f"k = {self.k} items cannot be taken from a depth of {self.depth}.")
     for pair in self.pairs:
       if len(pair) != 2:
@@ -90,7 +90,7 @@ def build(
 
   Raises:
     ConfigError, DataError: as of `top_lists.build`; from run also where a user has fewer than
-      `depth` items to re-rank, or fewer than k that can be recommended.
+      `depth` items for borda, combmnz or greedy, or fewer than k that can be recommended.
   """
   counted, rank = top_lists.build(
     predict, cases, mesh=mesh, catalogue=catalogue, evaluator="list_fairness",

@@ -184,7 +184,7 @@ def test_what_cannot_be_measured_is_refused(world):
   variables, seen, targets = world
   for settings, message in (
     ({"rerank": "bord"}, "Unknown re-ranker 'bord'. Did you mean 'borda'"),
-    ({"k": 30}, "k = 30 items cannot be taken from a depth of 25"),
+    ({"k": 30, "rerank": "borda"}, "k = 30 items cannot be taken from a depth of 25"),
     ({"pairs": (("NDCG", "Ent"),)}, "Unknown measure of a pair 'Ent'. Did you mean 'Ent_our'"),
     ({"pairs": (("Ent_our", "NDCG"),)}, "Unknown measure of a pair 'Ent_our'"),
     ({"pairs": (("NDCG",),)}, "A pair is a relevance and a fairness measure, not"),
