@@ -25,6 +25,7 @@ from recjax.errors import ConfigError
 from recjax.models.learner import Learner
 from recjax.models.ranking import din
 from recjax.models.retrieval import sasrec
+from recjax.models.retrieval._next_item import require
 
 STAGES = ("retrieval", "ranking")
 
@@ -44,6 +45,7 @@ def build(
   config: Config, schema: Schema, counts: Mapping[str, np.ndarray] | None = None
 ) -> Learner:
   """The learner of both; raises ConfigError where a model does not offer what its stage needs."""
+  require(schema, "target_item")
   candidates = {
     "label": Field("float", schema.fields["target_item"].shape),
     "weight": Field("float", schema.fields["target_item"].shape),

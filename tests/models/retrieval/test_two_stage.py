@@ -95,6 +95,12 @@ def test_what_cannot_be_a_stage_is_refused(change, message):
     two_stage.build(dataclasses.replace(CONFIG, **change), SCHEMA)
 
 
+def test_a_batch_without_candidates_is_refused():
+  fields = {name: field for name, field in SCHEMA.fields.items() if name != "target_item"}
+  with pytest.raises(ConfigError, match="lacks 'target_item'"):
+    two_stage.build(CONFIG, Schema(fields, SCHEMA.vocabularies))
+
+
 def test_a_model_without_the_function_of_its_stage_is_refused(monkeypatch):
   built = sasrec.build(CONFIG.retrieval, SCHEMA)._replace(predict={"score": None})
   monkeypatch.setattr(sasrec, "build", lambda *_: built)
