@@ -66,7 +66,7 @@ def build(
   def init(key, tables, batch):
     variables: dict[str, dict] = {}
     for stage, stage_key in zip(STAGES, jax.random.split(key), strict=True):
-      given = schemas[stage].example() | batch
+      given = schemas[stage].example(len(batch["target_item"])) | batch
       found = learners[stage].init(stage_key, part({"tables": tables}, stage)["tables"], given)
       for collection, tree in found.items():
         variables.setdefault(collection, {})[stage] = tree

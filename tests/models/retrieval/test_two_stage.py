@@ -38,7 +38,7 @@ def made():
     name: init_rows(jax.random.key(i), spec, 0, ITEMS + 1)
     for i, (name, spec) in enumerate(learner.tables.items())
   }
-  variables = jax.jit(learner.init)(jax.random.key(9), tables, learner.schema.example())
+  variables = jax.jit(learner.init)(jax.random.key(9), tables, learner.schema.example(2))
   variables = {**variables, "tables": tables}
   history = rng.integers(1, ITEMS + 1, (3, LENGTH)).astype(np.int32)
   history[0, :2] = 0
