@@ -25,6 +25,7 @@ MODULES = {
     "mqsa_ted": "recjax.models.retrieval.mqsa_ted",
     "idnp": "recjax.models.retrieval.idnp",
     "counts": "recjax.models.retrieval.counts",
+    "two_stage": "recjax.models.retrieval.two_stage",
     "din": "recjax.models.ranking.din",
     "dien": "recjax.models.ranking.dien",
     "sdim": "recjax.models.ranking.sdim",
@@ -57,6 +58,7 @@ MODULES = {
   "evaluator": {
     "full_ranking": "recjax.evaluate.full_ranking",
     "sampled_ranking": "recjax.evaluate.sampled_ranking",
+    "list_fairness": "recjax.evaluate.list_fairness",
     "ctr": "recjax.evaluate.ctr",
     "sessions": "recjax.evaluate.sessions",
     "attribute_probe": "recjax.evaluate.attribute_probe",

@@ -31,6 +31,13 @@ def sorted_rows(
   return indptr, keys % (num_items + 1)
 
 
+def distinct_rows(padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """The distinct items of each row of ids [m, T], padded with 0, as (indptr [m + 1], indices)."""
+  ordered = np.sort(padded, axis=1)
+  new = np.diff(ordered, axis=1, prepend=0) != 0
+  return np.concatenate([[0], np.cumsum(new.sum(axis=1))]), ordered[new]
+
+
 def find_relevant(
   lists: np.ndarray, indptr: np.ndarray, indices: np.ndarray, num_items: int
 ) -> np.ndarray:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from recjax.errors import ConfigError, DataError
+from recjax.evaluate.item_rows import distinct_rows
 from recjax.registry import unknown
 
 METRICS = ("hr", "ndcg", "mrr", "recall", "precision", "map")
@@ -23,9 +24,7 @@ IDEALS = ("relevant", "retrieved")
 
 def count_targets(targets: np.ndarray) -> np.ndarray:
   """Number of distinct items of each row of targets [n, T], padding 0 left out; int64 [n]."""
-  ordered = np.sort(targets, axis=1)
-  new = np.diff(ordered, axis=1, prepend=0) != 0
-  return new.sum(axis=1)
+  return np.diff(distinct_rows(targets)[0])
 
 
 def hits_of_lists(ids: np.ndarray, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
