@@ -26,7 +26,7 @@ def write(path, rows):
   return path
 
 
-def check(table):
+def assert_known(table):
   assert table.models == ("p", "q", "r") and table.without_vote == 1 and table.boards == ("",)
   np.testing.assert_array_equal(table.a, [0, 1, 1, 1])
   np.testing.assert_array_equal(table.b, [1, 2, 0, 0])
@@ -38,13 +38,13 @@ def check(table):
 def test_json_lines_and_parquet_are_the_same(tmp_path):
   columns = Columns(user="user")
   path = write(tmp_path / "votes.jsonl", ROWS)
-  check(vote_table.read(path, columns, ("words",)))
+  assert_known(vote_table.read(path, columns, ("words",)))
   path.write_text(path.read_text().replace("\n", "\n\n"))  # blank lines are nothing
-  check(vote_table.read(path, columns, ("words",)))
+  assert_known(vote_table.read(path, columns, ("words",)))
   (tmp_path / "votes.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
-  check(vote_table.read(tmp_path / "votes.jsonl.gz", columns, ("words",)))
+  assert_known(vote_table.read(tmp_path / "votes.jsonl.gz", columns, ("words",)))
   pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "votes.parquet")
-  check(vote_table.read(tmp_path / "votes.parquet", columns, ("words",)))
+  assert_known(vote_table.read(tmp_path / "votes.parquet", columns, ("words",)))
 
 
 def test_music_arenas_words_other_columns_and_boards(tmp_path):
