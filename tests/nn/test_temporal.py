@@ -35,7 +35,7 @@ def test_by_hand():
   np.testing.assert_allclose(made.weights[0, 0], [0.526492, 0.473508], atol=1e-6)
   np.testing.assert_allclose(made.pooled[0, 0], [0.763246, 1.263246], atol=1e-6)
   np.testing.assert_allclose(made.product[0, 0], [0.839570, -1.010597], atol=1e-6)
-  one_by_one = jnp.einsum("l,ld->d", made.weights[0, 0], history[0] * candidate[0, 0])
+  one_by_one = jnp.einsum("l,ld->d", made.weights[0, 0], history[0] * candidate[0])
   np.testing.assert_allclose(made.product[0, 0], one_by_one, atol=1e-6)
   even = target_interaction(candidate, history, MASK, attention=False)
   np.testing.assert_allclose(even.weights[0, 0], [0.5, 0.5])
