@@ -38,7 +38,7 @@ CASES = {
   ),
   "qin": (
     {}, {"attention": "softmax", "residual": False}, {"tower": "mlp"}, {"rows": 2, "dropout": 0.2},
-    {"decay": 0.1, "norm": "layer"}, {"vector_width": 4},
+    {"norm": "layer"}, {"vector_width": 4},
   ),
   "history_search": tuple(
     {**UNIT, "search": search, "keep": 2, "recent": 3, "bits": 8}
@@ -120,7 +120,7 @@ def test_padding_says_nothing(name, number, seed):
 
   # The same histories with their padding on the right.
   shift = LENGTH - np.asarray(batch["hist_mask"]).sum(1)
-  right = {n: jnp.stack([jnp.roll(batch[n][r], -shift[r]) for r in range(3)]) for n in HISTORY}
+  right = {n: jnp.stack([jnp.roll(batch[n][r], -shift[r], axis=0) for r in range(3)]) for n in HISTORY}
   scores, _, slopes = run(variables, {**batch, **right})
   np.testing.assert_allclose(scores, expected, atol=1e-5)
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
