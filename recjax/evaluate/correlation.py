@@ -4,8 +4,8 @@
                 among the rows whose target is of one category
     Cor(c, p) = exp(<e~, v~> / sqrt(D)) |e~ * v~|,  e~ = e_c + P[p],  v~ = v + P[0]
 
-Zhou et al., WWW 2024, arXiv 2308.08487. Where a model has learned what the data hold, both fall from the
-target's own category to others, and from the newest behaviour to older ones.
+Zhou et al., WWW 2024, arXiv 2308.08487. Where a model has learned what the data hold, both fall from
+the target's own category to others, and from the newest behaviour to older ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 
-def mutual_information(event: np.ndarray, other: np.ndarray, clicked: float, passed: float) -> np.ndarray:
+def mutual_information(
+  event: np.ndarray, other: np.ndarray, clicked: float, passed: float
+) -> np.ndarray:
   """Bits [...] that an event tells about a click.
 
   Args:

@@ -3,9 +3,9 @@
     h = Dropout(W z + b) in R rows of the width of z,  q = sum_r z * h_r
     layer(z) = z + Dropout(PReLU(Norm(q)))
 
-Li et al., WWW 2025 workshop, arXiv 2504.17699, after the quadratic networks of arXiv 2505.17999. A stack
-of N layers holds products of up to 2^N features. Without dropout the rows add up to one linear map,
-(sum_r W_r) z + sum_r b_r, and are computed as one.
+Li et al., WWW 2025 workshop, arXiv 2504.17699, after the quadratic networks of arXiv 2505.17999. A
+stack of N layers holds products of up to 2^N features. Without dropout the rows add up to one linear
+map, (sum_r W_r) z + sum_r b_r, and are computed as one.
 """
 
 import flax.linen as nn

@@ -149,7 +149,8 @@ class SparseTargetAttention(nn.Module):
 
       s_j = (W_q v) . (W_k x_j) / sqrt(A),  w_j = max(s_j, 0),  o = W_o sum_j w_j W_v x_j + v
 
-  W_k acts on the query and W_v on the sum, the same function: neither keys nor values of behaviours exist.
+  W_k acts on the query and W_v on the sum, the same function: neither keys nor values of behaviours
+  exist.
 
   Attributes:
     width: A.

@@ -62,8 +62,8 @@ class TemporalEncoding(nn.Module):
   ) -> tuple[jax.Array, jax.Array]:
     """v~ and e~ of candidates [B, C, D] and history [B, L, D] under mask [B, L].
 
-    `gaps` are the seconds [B, L] from each behaviour to the target, for kinds that read them. e~ is zero
-    at padding.
+    `gaps` are the seconds [B, L] from each behaviour to the target, for kinds that read them. e~ is
+    zero at padding.
     """
     if self.kind not in ENCODINGS:
       raise ConfigError(unknown("encoding", self.kind, ENCODINGS))
@@ -99,8 +99,8 @@ def target_interaction(
 ) -> Interaction:
   """The interaction of candidates v~ [B, C, D] and history e~ [B, L, D] under mask [B, L].
 
-  Without `attention` all behaviours weigh the same. An empty history gives zeros. Products of behaviours
-  and candidates are never made one by one, as their sum is s * v~.
+  Without `attention` all behaviours weigh the same. An empty history gives zeros. Products of
+  behaviours and candidates are never made one by one, as their sum is s * v~.
   """
   scores = jnp.zeros((*candidates.shape[:2], history.shape[1]), jnp.float32)
   if attention:

@@ -1,7 +1,7 @@
 """Planted clicks on items of the categories that a user likes, and vectors that stand for categories.
 
-A click depends on how each behaviour's category relates to the target's: in most worlds whether they are
-equal, in `affinity` by a product of fixed factors, f of the behaviour's and g of the target's category.
+A click depends on how each behaviour's category relates to the target's: in most worlds whether they
+are equal, in `affinity` by a product of fixed factors, f of the behaviour's and g of the target's.
 """
 
 from typing import Any

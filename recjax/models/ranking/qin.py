@@ -1,7 +1,7 @@
 """Quadratic Interest Network for Multimodal Click-Through Rate Prediction (QIN). Li, Li, Zhang, Zhang,
 Yu, Sang and Zhang, EReL@MIR workshop at WWW 2025, arXiv 2504.17699.
 
-    x = [E_id; mean of E_tag over an item's tags; W_m m]     m: a vector of text and picture, not learned
+    x = [E_id; mean of E_tag over an item's tags; W_m m]     m: of text and picture, not learned
     w_j = relu((W_q x_v) . (W_k x_j) / sqrt(A))              adaptive sparse target attention (ASTA)
     o = W_o sum_j w_j W_v x_j + x_v
     z_0 = [features of the candidate, x_v, o]

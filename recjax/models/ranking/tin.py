@@ -8,13 +8,13 @@ Chen, WWW 2024 Companion, arXiv 2308.08487.
     variant="code":   s' = W norm(s) + b,  z = MLP(norm([s', v~, s' * v~])) + b_item
     variant="paper":  z = MLP(norm([u, v~])) + b_item
 
-alpha * (e~ * v~) holds the product of what and when of a behaviour with what and when of the candidate.
-`nn.temporal` has the encoding and the interaction. Switches take each part away: encoding="none" is
-P = 0, attention="mean" is alpha = 1/n, representation=False gives the tower s alone.
+alpha * (e~ * v~) holds the product of what and when of a behaviour with what and when of the
+candidate. `nn.temporal` has the encoding and the interaction. Switches take each part away:
+encoding="none" is P = 0, attention="mean" is alpha = 1/n, representation=False gives the tower s alone.
 
 Where we depart from the paper, and why:
-- variant="code" is the authors' code, which maps s before the product and feeds s' and v~ beside it; the
-  paper's formula is the other.
+- variant="code" is the authors' code, which maps s before the product and feeds s' and v~ beside it;
+  the paper's formula is the other.
 - encoding="gap" is the form of production: buckets of the seconds between behaviour and candidate, here
   doubling from a minute, "both" adds the two. The candidate has a row of its own in each table.
 - Positions count real behaviours, on whichever side padding stands; those beyond the last row share it.
