@@ -7,8 +7,8 @@ The first form is G-COUNT: clicks grow with the number of behaviours in the targ
 AUC is .883. `:long` is G-LONG, the same among 100 behaviours, .911. `:vectors` is G-MM, .860: 20,032
 items without categories, which vectors tell. `:movielens` is protocol P-SMALL, as in
 `experiments/din.py`. `:paper,data=NAME` has the settings of the best released run, on exposures, less
-its vectors and levels. `:tiny` needs no data and a minute. Expected: see docs/results.md. `--mode=prove`
-runs all arms.
+its vectors and levels. `:tiny` needs no data and a minute. Expected: see docs/results.md.
+`--mode=prove` runs all arms.
 """
 
 from recjax.config import experiment, parse_arg

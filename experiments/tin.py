@@ -97,8 +97,8 @@ PROOF = {
   "note": "In G-RECENCY clicks grow with behaviours in the target's category, each step back counting "
   ".7 of the one after it; in G-RECENCY-TR with a product of fixed factors of both categories. "
   "P-SMALL is MovieLens 100K with times, one positive against 99 uniform negatives. 'DIN with "
-  "positions' is DIN's unit on vectors with positions added, the rival that knows when as well. Arms of "
-  "a world share widths, tower, optimizer and budget.",
+  "positions' is DIN's unit on vectors with positions added, the rival that knows when as well. Arms "
+  "of a world share widths, tower, optimizer and budget.",
   "worlds": {
     "G-RECENCY": {
       "seeds": 3, "metrics": ("auc", "logloss"), "reference": "TIN",
