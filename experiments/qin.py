@@ -39,14 +39,14 @@ def get_config(arg=None):
     model={"name": "qin", "item_width": 16, **widths, "stddev": 0.3, "layers": 1},
     evaluate={"ctr": {"batch_size": 1024}},
     train={
-      "batch_size": 256,
+      "batch_size": 64 if arg.vectors else 256,
       # Vectors of items that are hardly met again are learned by heart in a second epoch.
       "epochs": 1.0 if arg.vectors and not arg.tiny else 4.0,
       "log_every": 20,
       "evaluate_every": 20,
       "select_metric": "auc",
     },
-    optimizer={"learning_rate": 3e-3, "clip_norm": 10.0},
+    optimizer={"learning_rate": 1e-2 if arg.vectors else 3e-3, "clip_norm": 10.0},
     proof=PROOF,
   )
 
