@@ -64,6 +64,8 @@ _ARMS = {
   "ETA": _arm("history_search", "eta"),
   "TWIN": _arm("history_search", "twin"),
   "SDIM": _arm("sdim"),
+  "TIN": _arm("tin"),
+  "QIN": _arm("qin"),
   "DiffuMIN": _arm("diffumin"),
 }
 PROOF = {
@@ -83,7 +85,7 @@ PROOF = {
     *(
       {"name": f"{name} is no worse than the DNN", "world": "KuaiRand-Pure", "metric": "auc",
        "better": name, "worse": "DNN", "margin": 0.0}
-      for name in ("DIN", "DIEN", "SDIM")
+      for name in ("DIN", "DIEN", "SDIM", "TIN", "QIN")
     ),
   ),
 }

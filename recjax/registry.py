@@ -29,6 +29,8 @@ MODULES = {
     "din": "recjax.models.ranking.din",
     "dien": "recjax.models.ranking.dien",
     "sdim": "recjax.models.ranking.sdim",
+    "tin": "recjax.models.ranking.tin",
+    "qin": "recjax.models.ranking.qin",
     "feature_interactions": "recjax.models.ranking.feature_interactions",
     "history_search": "recjax.models.ranking.history_search",
     "diffumin": "recjax.models.ranking.diffumin",

@@ -18,6 +18,7 @@ class ClickTable(NamedTuple):
     bayes_auc: AUC of the true probability by part, which no model can be expected to beat; empty
       where the truth is not known.
     facts: provenance for reports; `bayes_auc` is that of the test part.
+    vectors: what is known of items beside their ids, float32 [items + 1, M]; row 0 is zero.
   """
 
   name: str
@@ -25,3 +26,4 @@ class ClickTable(NamedTuple):
   vocabularies: dict[str, int]
   bayes_auc: dict[str, float]
   facts: dict[str, Any]
+  vectors: np.ndarray | None = None

@@ -3,7 +3,10 @@
 Click tables: rows of a history, a target and a click whose probability is known.
  - `count`: clicks grow with the number of behaviours in the target's category (G-COUNT).
  - `recency`: the same, recent behaviours counting more (G-RECENCY).
+ - `affinity`: recent behaviours count more, and each by a product of fixed factors of its category and
+   the target's instead of whether they are equal (G-RECENCY-TR).
  - `long`: as `count` with 100 behaviours and more noise, so that a short window is not enough.
+ - `vectors`: as `long` among 20,032 items that come with vectors, which tell their categories (G-MM).
  - `threads`: users follow cycles of items, and a click is on what comes next (G-CHAIN).
  - `multi`: items have three categories, one of each kind; clicks grow with the number of kinds in
    which the target's category is frequent among 100 behaviours (G-MULTI).
@@ -28,6 +31,7 @@ from recjax.data.click_table import ClickTable
 from recjax.data.sources import (
   planted_attributes,
   planted_functions,
+  planted_interests,
   planted_kinds,
   planted_threads,
 )
@@ -42,12 +46,12 @@ class Config(Common):
   """Keys of `config.data` for planted data; 0 and -1 stand for the generator's own setting."""
 
   # "markov", "two_signals", "interest_functions", "attributes" (event logs), or "count", "recency",
-  # "long", "threads", "multi" (click tables).
+  # "affinity", "long", "vectors", "threads", "multi" (click tables).
   generator: str = "markov"
   seed: Count = 0
   # Items; categories are dealt out to them in turn (interest_functions: in blocks). 0: 120 for
   # markov, 400 for two_signals, 64 for interest_functions, 1000 for attributes, 2048 for click
-  # tables, 1024 for threads; multi has one item for each combination of categories.
+  # tables, 1024 for threads, 20,032 for vectors; multi has one item for each combination of categories.
   num_items: Count = 0
   # Categories of the items. 0: 8 for markov and interest_functions, 20 for two_signals and
   # attributes, 64 for click tables, 16 of each kind for multi.
@@ -57,14 +61,14 @@ class Config(Common):
   shortest: Positive = 8
   longest: Positive = 30
   # Share of history that is noise: steps off the chain (markov, .2), behaviours outside the user's
-  # interests (count .2, recency .1, long .3, multi .5, interest_functions .1), and off a thread's cycle
-  # (.1). -1: the value here.
+  # interests (count .2, recency and affinity .1, long .3, vectors .4, multi .5, interest_functions .1),
+  # and off a thread's cycle (.1). -1: the value here.
   noise: Annotated[float, Range(-1, 1)] = -1.0
   # two_signals: share of steps to the successor.
   follow: Share = 0.35
   # Click tables: rows of each part, length of history and interests of a user. 0: 20 behaviours
-  # and 4 interests, for long 100 and 6, for threads 30 and 2; multi has 100 and one interest of each
-  # kind. two_signals has 3 interests.
+  # and 4 interests, for long and vectors 100 and 6, for threads 30 and 2; multi has 100 and one
+  # interest of each kind. two_signals has 3 interests.
   num_train: Positive = 40_000
   num_validation: Positive = 10_000
   num_test: Positive = 10_000
@@ -76,23 +80,19 @@ class _Setting(NamedTuple):
   length: int
   interests: int
   noise: float
-  logit: Callable[[np.ndarray], np.ndarray] | None
-
-
-def _count_logit(hits: np.ndarray) -> np.ndarray:
-  return 2.0 * (np.log1p(hits.sum(1)) - 0.9)
-
-
-def _recency_logit(hits: np.ndarray) -> np.ndarray:
-  age = np.arange(hits.shape[1])[::-1]
-  return 3.0 * (hits @ 0.7**age - 0.5)
+  logit: Callable[[np.ndarray], np.ndarray] | None = None
+  relation: Callable[[int], np.ndarray] = planted_interests.equality
 
 
 SETTINGS = {
-  "count": _Setting(20, 4, 0.2, _count_logit),
-  "recency": _Setting(20, 4, 0.1, _recency_logit),
-  "long": _Setting(100, 6, 0.3, _count_logit),
-  "threads": _Setting(30, 2, 0.1, None),
+  "count": _Setting(20, 4, 0.2, planted_interests.count_logit),
+  "recency": _Setting(20, 4, 0.1, planted_interests.recency_logit),
+  "affinity": _Setting(
+    20, 4, 0.1, planted_interests.affinity_logit, planted_interests.affinity
+  ),
+  "long": _Setting(100, 6, 0.3, planted_interests.count_logit),
+  "vectors": _Setting(100, 6, 0.4, planted_interests.vector_logit),
+  "threads": _Setting(30, 2, 0.1),
   "multi": _Setting(100, planted_kinds.KINDS, 0.5, planted_kinds.logit),
 }
 _SPECIAL = {"multi": planted_kinds, "threads": planted_threads}
@@ -113,8 +113,8 @@ def click_table(config: Config) -> ClickTable:
   """The click table that `config.generator` names; every row is a user of its own.
 
   The Bayes AUC of the default settings, which no model can be expected to beat, is about .883
-  (count), .890 (recency), .911 (long), .950 (threads) and .735 (multi). Raises ConfigError for
-  settings that cannot work.
+  (count), .890 (recency), .939 (affinity), .911 (long), .860 (vectors), .950 (threads) and .735
+  (multi). Raises ConfigError for settings that cannot work.
   """
   if config.generator not in SETTINGS:
     raise ConfigError(unknown("click table generator", config.generator, SETTINGS))
@@ -127,7 +127,7 @@ def click_table(config: Config) -> ClickTable:
   multi = config.generator == "multi"
   num_categories = config.num_categories or (planted_kinds.CATEGORIES if multi else 64)
   num_items = config.num_items or {
-    "multi": planted_kinds.combinations(num_categories), "threads": 1024,
+    "multi": planted_kinds.combinations(num_categories), "threads": 1024, "vectors": 20_032,
   }.get(config.generator, 2048)
   if config.generator in _SPECIAL:
     _SPECIAL[config.generator].check(num_items, num_categories, setting.interests)
@@ -140,7 +140,7 @@ def click_table(config: Config) -> ClickTable:
   parts, start = {}, 1
   for number, (part, rows) in enumerate(sizes.items()):
     rng = np.random.default_rng([config.seed, number])
-    clicks = _SPECIAL[config.generator].clicks if config.generator in _SPECIAL else _clicks
+    clicks = _SPECIAL.get(config.generator, planted_interests).clicks
     made = [
       clicks(rng, min(ROWS, rows - at), num_items, num_categories, setting)
       for at in range(0, max(rows, 1), ROWS)
@@ -158,7 +158,10 @@ def click_table(config: Config) -> ClickTable:
     "rows": sizes,
     "bayes_auc": bayes["test"],
   }
-  return ClickTable(f"planted_{config.generator}", parts, vocabularies, bayes, facts)
+  vectors = None
+  if config.generator == "vectors":
+    vectors = planted_interests.item_vectors(config.seed, num_items, num_categories)
+  return ClickTable(f"planted_{config.generator}", parts, vocabularies, bayes, facts, vectors)
 
 
 def auc(label: np.ndarray, score: np.ndarray) -> float:
@@ -170,37 +173,6 @@ def auc(label: np.ndarray, score: np.ndarray) -> float:
   if not hits or not misses:
     return float("nan")
   return float((middle[rank[positive]].sum() - hits * (hits + 1) / 2) / (hits * misses))
-
-
-def _clicks(
-  rng: np.random.Generator, rows: int, num_items: int, num_categories: int, setting: _Setting
-) -> dict[str, np.ndarray]:
-  """Rows of a click table; categories count from 0 in here and from 1 in the columns."""
-  length, interests, noise, logit = setting
-  liked = np.argpartition(rng.random((rows, num_categories)), interests - 1, axis=1)[:, :interests]
-  weight = rng.standard_exponential((rows, interests))  # normalised: Dirichlet(1, ..., 1)
-  edges = np.cumsum(weight / weight.sum(1, keepdims=True), axis=1)[:, :-1]
-  which = (rng.random((rows, length))[:, :, None] > edges[:, None, :]).sum(2)
-  history = np.take_along_axis(liked, which, axis=1)
-  anywhere = rng.integers(num_categories, size=(rows, length))
-  history = np.where(rng.random((rows, length)) < noise, anywhere, history)
-  copied = history[np.arange(rows), rng.integers(length, size=rows)]
-  target = np.where(rng.random(rows) < 0.7, copied, rng.integers(num_categories, size=rows))
-  bayes = 1.0 / (1.0 + np.exp(-logit((history == target[:, None]).astype(np.float64))))
-
-  def items(category: np.ndarray) -> np.ndarray:
-    turn = rng.integers(num_items // num_categories, size=category.shape)
-    return (turn * num_categories + category + 1).astype(np.int32)
-
-  return {
-    "hist_item": items(history),
-    "hist_cat": (history + 1).astype(np.int32),
-    "hist_mask": np.ones((rows, length), np.bool_),
-    "target_item": items(target),
-    "target_cat": (target + 1).astype(np.int32),
-    "label": (rng.random(rows) < bayes).astype(np.float32),
-    "bayes": bayes.astype(np.float32),
-  }
 
 
 def open_source(config: Config) -> Source | ClickTable:

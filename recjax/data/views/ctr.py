@@ -27,14 +27,20 @@ class Config:
   negatives: Positive = 4  # per positive, in training
   candidates: Positive = 100  # per case when evaluating: one positive, the rest negatives
   seed: Count = 0  # of the negatives; fixed, so that models are compared on the same rows
+  times: bool = False  # give the seconds of behaviours and of the candidates' moment as well
 
 
 def build(config: Config, log: EventLog, split: Split) -> View:
-  """Rows with user_id, group_id, hist_*, target_*, label, weight; `*` is item and, if known, cat."""
+  """Rows with user_id, group_id, hist_*, target_*, label, weight; `*` is item and, if known, cat.
+
+  With `times` also hist_time [B, L] and target_time [B], counted from the log's origin.
+  """
   if not isinstance(log, EventLog):
     raise DataError("The view 'ctr' needs an event log; for a click table take the view 'table'.")
   if config.candidates < 2:
     raise ConfigError("The view 'ctr' needs view.candidates >= 2, a positive and a negative.")
+  if config.times and log.time is None:
+    raise DataError(f"{log.name} has no times: set view.times=False.")
   first = split.train_begin + 1
   user = np.repeat(np.arange(len(first)), np.maximum(split.train_end - first, 0))
   if not len(user):
@@ -57,7 +63,8 @@ def build(config: Config, log: EventLog, split: Split) -> View:
     "candidate": candidate.reshape(-1),
     "label": label.reshape(-1),
   }
-  train = click_rows(log, log.item, config.length, columns, ())
+  times = log.time if config.times else None
+  train = click_rows(log, log.item, config.length, columns, (), times)
   counts = _counts(log, config.length, begin, position, candidate, repeat)
   return View(
     train,
@@ -93,6 +100,7 @@ def click_rows(
   length: int,
   columns: dict[str, np.ndarray],
   shape: tuple[int, ...],
+  times: np.ndarray | None = None,
 ) -> Rows:
   """Rows whose histories are slices of `behaviours`, items in the order of users and times.
 
@@ -103,6 +111,7 @@ def click_rows(
     columns: user [n]; begin and end [n] of its history in `behaviours`; candidate and label [n],
       or [n, C].
     shape: () for one candidate a row, (C,) for several.
+    times: seconds int32 [E] of behaviours; the moment of a row is that of the behaviour at its end.
   """
   with_category = "category" in log.items and "category" in log.vocabularies
   fields = {
@@ -117,6 +126,9 @@ def click_rows(
   if with_category:
     fields["hist_cat"] = Field("ids", (length,), "category")
     fields["target_cat"] = Field("ids" if shape else "id", shape, "category")
+  if times is not None:
+    fields["hist_time"] = Field("time", (length,))
+    fields["target_time"] = Field("time", ())
   dtype = position_dtype(columns["end"])
   columns = {
     "item": behaviours,
@@ -128,6 +140,8 @@ def click_rows(
   }
   if with_category:
     columns["category"] = np.asarray(log.items["category"], np.int32)
+  if times is not None:
+    columns["time"] = times
 
   def gather(xp, columns, index):
     begin, end = columns["begin"][index][:, None], columns["end"][index][:, None]
@@ -147,6 +161,9 @@ def click_rows(
     if with_category:
       batch["hist_cat"] = columns["category"][history]
       batch["target_cat"] = columns["category"][candidate]
+    if times is not None:
+      batch["hist_time"] = xp.where(mask, columns["time"][xp.where(mask, position, 0)], 0)
+      batch["target_time"] = columns["time"][end[:, 0]]
     return batch
 
   return Rows(len(columns["end"]), columns, gather, Schema(fields, log.vocabularies))
@@ -164,7 +181,8 @@ def _cases(log: EventLog, config: Config, holdout: Holdout, stream: int) -> Case
     "user": holdout.user, "begin": holdout.begin, "end": holdout.history_end,
     "candidate": candidate, "label": label,
   }
-  rows = click_rows(log, log.item, config.length, columns, (count,))
+  times = log.time if config.times else None
+  rows = click_rows(log, log.item, config.length, columns, (count,), times)
   longest = int((holdout.history_end - holdout.begin).max(initial=1))
   seen = lambda index: ragged(log.item, holdout.begin[index], holdout.history_end[index], longest)
   return Cases(rows, holdout.user, positive[:, None].astype(np.int32), seen)

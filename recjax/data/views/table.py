@@ -23,7 +23,10 @@ class Config:
 
 
 def build(config: Config, data: ClickTable, split: None) -> View:
-  """Rows as the table has them: hist_*, target_*, user_id, group_id, label, weight."""
+  """Rows as the table has them: hist_*, target_*, user_id, group_id, label, weight.
+
+  Where items have vectors, hist_vector and target_vector are those of hist_item and target_item.
+  """
   del split
   if not isinstance(data, ClickTable):
     raise DataError("The view 'table' needs a click table; for an event log take 'ctr'.")
@@ -58,7 +61,19 @@ def _shuffled(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _rows(data: ClickTable, part: str) -> Rows:
   columns = {n: c for n, c in data.parts[part].items() if n not in _LEFT_OUT}
   fields = {name: _field(name, column) for name, column in columns.items()}
-  gather = lambda xp, columns, index: {name: c[index] for name, c in columns.items()}
+  if data.vectors is not None:
+    columns = {**columns, "vectors": data.vectors}
+    for name in ("hist", "target"):
+      shape = (*fields[f"{name}_item"].shape, data.vectors.shape[1])
+      fields[f"{name}_vector"] = Field("vector", shape)
+
+  def gather(xp, columns, index):
+    batch = {name: column[index] for name, column in columns.items() if name != "vectors"}
+    if "vectors" in columns:
+      for name in ("hist", "target"):
+        batch[f"{name}_vector"] = columns["vectors"][batch[f"{name}_item"]]
+    return batch
+
   return Rows(len(columns["label"]), columns, gather, Schema(fields, data.vocabularies))
 
 

@@ -7,6 +7,7 @@ from recjax.config import data_config
 from recjax.data.load import load
 from recjax.data.sources import planted_attributes as attributes
 from recjax.data.sources import planted_functions as functions
+from recjax.data.sources import planted_interests
 from recjax.data.sources.planted import auc, chain
 from recjax.errors import ConfigError
 
@@ -15,7 +16,10 @@ def table(**options):
   return load({"name": "planted", **options})
 
 
-BAYES = {"count": 0.885, "recency": 0.889, "long": 0.913, "threads": 0.950, "multi": 0.735}
+BAYES = {
+  "count": 0.885, "recency": 0.889, "affinity": 0.939, "long": 0.913, "vectors": 0.860,
+  "threads": 0.950, "multi": 0.735,
+}
 
 
 @pytest.mark.parametrize("generator, bayes", BAYES.items())
@@ -46,6 +50,36 @@ def test_truth_follows_from_the_columns(generator):
       logit = 2 * (np.log(1 + hits.sum(1)) - 0.9)
     np.testing.assert_allclose(part["bayes"], 1 / (1 + np.exp(-logit)), rtol=1e-5)
     assert part["label"].dtype == part["weight"].dtype == np.float32
+
+
+def test_affinities_fade_like_recency():
+  part = table(generator="affinity", num_train=300, num_categories=8).parts["train"]
+  relation = planted_interests.affinity(8)
+  assert abs(relation.mean()) < 1e-12 and relation.std() > 0.3
+  assert np.abs(relation - relation.T).max() > 0.3
+  factors = np.linalg.svd(relation + 0.0)[1]
+  assert (factors > 1e-6).sum() <= 5  # four factors, and the mean
+  for row in range(0, 300, 60):
+    total = sum(
+      relation[c - 1, part["target_cat"][row] - 1] * 0.7**age
+      for age, c in enumerate(part["hist_cat"][row][::-1])
+    )
+    assert part["bayes"][row] == pytest.approx(1 / (1 + np.exp(-3 * total)), rel=1e-5)
+
+
+def test_vectors_lie_around_their_category():
+  made = table(generator="vectors", num_train=200, num_validation=20, num_test=20, seed=3)
+  assert made.vectors.shape == (20_033, 16) and made.vectors.dtype == np.float32
+  assert not made.vectors[0].any()
+  np.testing.assert_allclose(np.linalg.norm(made.vectors[1:], axis=1), 1, rtol=1e-5)
+  own = np.stack([made.vectors[1 + c :: 64].mean(0) for c in range(64)])
+  nearest = np.argmax(made.vectors[1:2001] @ own.T / np.linalg.norm(own, axis=1), axis=1)
+  assert np.mean(nearest == np.arange(2000) % 64) > 0.8
+  part = made.parts["train"]
+  hits = (part["hist_cat"] == part["target_cat"][:, None]).sum(1)
+  np.testing.assert_allclose(
+    part["bayes"], 1 / (1 + np.exp(-1.5 * (np.log(1 + hits) - 1.4))), rtol=1e-5
+  )
 
 
 def test_threads_are_followed_and_the_truth_is_the_posterior():

@@ -31,6 +31,15 @@ CASES = {
     {**UNIT, "bits": 6, "recent": 3}, {"bits": 6, "unit_hidden": (), "group": 1},
     {**UNIT, "estimate": "expected"}, {"bits": 6, "reading": "count"},
   ),
+  "tin": (
+    {"positions": 4}, {"encoding": "none", "norm": "batch"}, {"variant": "paper"},
+    {"representation": False}, {**UNIT, "attention": "unit"}, {"attention": "mean", "norm": "none"},
+    {"encoding": "gap"}, {"encoding": "both", "positions": 4},
+  ),
+  "qin": (
+    {}, {"attention": "softmax", "residual": False}, {"tower": "mlp"}, {"rows": 2, "dropout": 0.2},
+    {"norm": "layer"}, {"vector_width": 4},
+  ),
   "history_search": tuple(
     {**UNIT, "search": search, "keep": 2, "recent": 3, "bits": 8}
     for search in ("sim_soft", "sim_hard", "eta", "twin", "all", "mean", "none")
@@ -44,7 +53,11 @@ ALL = [
   for name, cases in CASES.items() for number in range(len(cases))
 ]
 KEY = jax.random.key(0)
-HISTORY = ("hist_item", "hist_cat", "hist_mask")
+HISTORY = ("hist_item", "hist_cat", "hist_mask", "hist_time", "hist_vector")
+FURTHER = {
+  "hist_time": Field("time", (LENGTH,)), "target_time": Field("time"),
+  "hist_vector": Field("vector", (LENGTH, 3)), "target_vector": Field("vector", (2, 3)),
+}
 
 
 def test_every_ranking_model_is_among_the_cases():
@@ -58,14 +71,20 @@ def batch_of(seed):
   for name in ("hist_item", "target_item"):
     batch[name] = jnp.minimum(batch[name], ITEMS - 1)
   batch["target_cat"], batch["hist_cat"] = category(batch["target_item"]), category(batch["hist_item"])
-  return {**batch, "weight": jnp.ones(3)}
+  rng = np.random.default_rng(seed)
+  further = {"target_time": jnp.full(3, 10**6)}
+  for name in ("hist_vector", "target_vector"):
+    further[name] = jnp.asarray(rng.normal(size=(3, *FURTHER[name].shape)), jnp.float32)
+  further["hist_time"] = jnp.asarray(rng.integers(10**6, size=(3, LENGTH)), jnp.int32)
+  return {**batch, **further, "weight": jnp.ones(3)}
 
 
 @functools.cache
 def compiled(name, number):
   """Random variables, and (variables, batch) -> scores, loss and gradients, compiled once."""
   module = registry.resolve("model", name)
-  learner = module.build(module.Config(**{**SMALL, **CASES[name][number]}), schema(2))
+  config = module.Config(**{**SMALL, **CASES[name][number]})
+  learner = module.build(config, schema(2).extend(**FURTHER))
   variables = random_variables(learner)
 
   @jax.jit
@@ -91,6 +110,8 @@ def test_padding_says_nothing(name, number, seed):
 
   dirty = {**batch, "hist_item": jnp.where(batch["hist_mask"], batch["hist_item"], ITEMS)}
   dirty["hist_cat"] = jnp.where(batch["hist_mask"], batch["hist_cat"], 4)
+  dirty["hist_time"] = jnp.where(batch["hist_mask"], batch["hist_time"], 7)
+  dirty["hist_vector"] = jnp.where(batch["hist_mask"][:, :, None], batch["hist_vector"], 9.0)
   scores, _, slopes = run(variables, dirty)
   np.testing.assert_allclose(scores, expected, atol=1e-5)
   for table, slope in slopes["tables"].items():
@@ -99,7 +120,7 @@ def test_padding_says_nothing(name, number, seed):
 
   # The same histories with their padding on the right.
   shift = LENGTH - np.asarray(batch["hist_mask"]).sum(1)
-  right = {n: jnp.stack([jnp.roll(batch[n][r], -shift[r]) for r in range(3)]) for n in HISTORY}
+  right = {n: jnp.stack([jnp.roll(batch[n][r], -shift[r], axis=0) for r in range(3)]) for n in HISTORY}
   scores, _, slopes = run(variables, {**batch, **right})
   np.testing.assert_allclose(scores, expected, atol=1e-5)
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))

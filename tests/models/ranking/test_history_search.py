@@ -5,7 +5,15 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from click_toys import ITEMS, category, full_history, random_variables, schema
+from click_toys import (
+  ITEMS,
+  LENGTH,
+  category,
+  full_history,
+  make_batch,
+  random_variables,
+  schema,
+)
 
 from recjax.data.schema import Schema
 from recjax.errors import ConfigError
