@@ -91,12 +91,11 @@ def bases() -> dict[str, dict[str, Any]]:
   """The configs of all experiments and their `:tiny`, on small data that need no file."""
   found = {}
   for path in sorted((ROOT / "experiments").glob("*.py")):
+    if not isinstance(read_config_file(str(path)), Config):
+      continue  # of a program that runs no experiment
     for suffix in ("", ":tiny"):
       name = f"{path.stem}{suffix}"
-      made = read_config_file(f"{path}{suffix}")
-      if not isinstance(made, Config):
-        continue  # of a program that runs no experiment
-      tree = to_json(made)
+      tree = to_json(read_config_file(f"{path}{suffix}"))
       if tree["data"]["name"] not in SMALL:
         tree["data"] = dict(LOG)
       data = tree["data"]

@@ -1,5 +1,6 @@
 """Checkpoints: exact after any change of devices, and refused, never misread, when damaged."""
 
+import gc
 import os
 import shutil
 import threading
@@ -17,6 +18,13 @@ P = jax.P
 pytestmark = pytest.mark.filterwarnings(
   "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine:RuntimeWarning"
 )
+
+
+@pytest.fixture(autouse=True)
+def collected():
+  """It is collected here, not within a test of another file that forgives nothing."""
+  yield
+  gc.collect()
 
 
 def mesh(data, model):

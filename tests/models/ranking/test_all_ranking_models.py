@@ -62,7 +62,8 @@ FURTHER = {
 
 def test_every_ranking_model_is_among_the_cases():
   ranking = {n for n, m in registry.MODULES["model"].items() if m.startswith("recjax.models.ranking.")}
-  assert ranking == set(CASES)
+  # FairRec trains on sessions, not on clicks; its own tests hold it to the same.
+  assert ranking == {*CASES, "fairrec"}
 
 
 def batch_of(seed):
