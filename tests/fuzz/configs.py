@@ -47,7 +47,7 @@ AT_MOST_1 = (
   "negative_keep_rate", "held_out",
 )
 ABOVE_0 = (
-  "width", "batch_size", "length", "heads", "log_every", "micro_batches", "seeds",
+  "width", "batch_size", "heads", "log_every", "micro_batches", "seeds",
   "row_multiple", "groups", "expansion", "latent_width", "window", "kernel", "temperature", "tau",
   "block_size", "bins", "repeats", "chunk", "pairs", "channels", "patch", "strength",
 )
