@@ -1,12 +1,12 @@
 """Checkpoints: exact after any change of devices, and refused, never misread, when damaged."""
 
-import gc
 import os
 import shutil
 import threading
 
 import jax
 import jax.numpy as jnp
+import leftovers
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding
@@ -14,17 +14,7 @@ from jax.sharding import AxisType, NamedSharding
 from recjax.train.checkpoint import CheckpointError, Store, abstract_like, digests
 
 P = jax.P
-# What a failed read leaves behind complains of itself when it is collected.
-pytestmark = pytest.mark.filterwarnings(
-  "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine:RuntimeWarning"
-)
-
-
-@pytest.fixture(autouse=True)
-def collected():
-  """It is collected here, not within a test of another file that forgives nothing."""
-  yield
-  gc.collect()
+pytestmark = leftovers.COLLECTED
 
 
 def mesh(data, model):

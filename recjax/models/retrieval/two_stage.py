@@ -23,22 +23,20 @@ from recjax import registry
 from recjax.data.schema import Field, Schema
 from recjax.errors import ConfigError
 from recjax.models.learner import Learner
-from recjax.models.ranking import din
-from recjax.models.retrieval import sasrec
 from recjax.models.retrieval._next_item import require
 
 STAGES = ("retrieval", "ranking")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-  """What can be chosen: any two models."""
+  """What must be chosen: any two models."""
 
   name: str = "two_stage"
   # Scores the whole catalogue.
-  retrieval: Any = dataclasses.field(default=sasrec.Config(), metadata={"module": "model"})
+  retrieval: Any = dataclasses.field(metadata={"module": "model"})
   # Scores candidates.
-  ranking: Any = dataclasses.field(default=din.Config(category_width=0), metadata={"module": "model"})
+  ranking: Any = dataclasses.field(metadata={"module": "model"})
 
 
 def build(
