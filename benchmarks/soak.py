@@ -58,7 +58,7 @@ def loop(folder: pathlib.Path) -> None:
   )
   stopped = []
   signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
-  while not (stopped or (folder / "stop").exists()):
+  while not stopped:
     workdir = folder / "run"
     shutil.rmtree(workdir, ignore_errors=True)
     seed = len(read_lines(folder))
@@ -117,8 +117,6 @@ def watch(folder: pathlib.Path, seconds: float) -> dict[str, dict[str, Any]]:
         "samples": samples[name], "steps_per_second": [s["steps_per_second"] for s in speeds],
         "disk": sum(p.stat().st_size for p in folders[name].rglob("*") if p.is_file()),
       }
-    # A short run that is told at its last step ends well and forgets it, but not the file.
-    (folders["short runs"] / "stop").touch()
     for process in processes.values():
       process.terminate()
     for name, process in processes.items():

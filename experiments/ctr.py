@@ -82,6 +82,8 @@ _ARMS = {
   "ETA": _arm("history_search", "eta"),
   "TWIN": _arm("history_search", "twin"),
   "SDIM": _arm("sdim"),
+  "TIN": _arm("tin"),
+  "QIN": _arm("qin"),
   "DiffuMIN": _arm("diffumin"),
 }
 _WITH_VECTORS = {
@@ -112,7 +114,7 @@ PROOF = {
     *(
       {"name": f"{name} is no worse than the DNN", "world": "KuaiRand-Pure", "metric": "auc",
        "better": name, "worse": "DNN", "margin": 0.0}
-      for name in ("DIN", "DIEN", "SDIM")
+      for name in ("DIN", "DIEN", "SDIM", "TIN", "QIN")
     ),
     {"name": "where vectors tell, MUSE reads them", "world": "G-MM", "metric": "auc",
      "better": "MUSE on vectors", "worse": "DIN on vectors", "margin": 0.15},

@@ -4,9 +4,10 @@
     python -m recjax.main --config=experiments/dien.py:movielens --workdir=runs/dien_movielens
 
 The first form is G-CHAIN: users walk along two cycles of items at once, and a click is on what comes
-next in one of them; its Bayes AUC is .950. `:movielens` is protocol P-SMALL, as in
-`experiments/din.py`. `:model=din` is the baseline with the same tower; `:tiny` needs no data and a
-minute. Expected: see docs/results.md. `--mode=prove` runs all arms.
+next in one of them; its Bayes AUC is .950. Histories are shorter than the cycles: had a state expected
+every item of a thread once, attention could not tell which one comes now. `:movielens` is protocol
+P-SMALL, as in `experiments/din.py`. `:model=din` is the baseline with the same tower; `:tiny` needs no
+data and a minute. Expected: see docs/results.md. `--mode=prove` runs all arms.
 """
 
 from recjax.config import experiment, parse_arg
@@ -18,7 +19,7 @@ def get_config(arg=None):
   if arg.movielens:
     return movielens(arg)
   data = {
-    "generator": "threads", "num_items": 128, "num_categories": 8,
+    "generator": "threads", "num_items": 256, "num_categories": 8, "length": 12,
     "num_train": 5_000, "num_validation": 5_000, "num_test": 5_000,
   }
   if arg.tiny:

@@ -7,23 +7,29 @@ positive against 99 in validation and test; GAUC is the mean share of the 99 tha
 or two on two CPU cores. Expected: see docs/results.md.
 
 `:count` and `:recency` train on clicks with a planted truth instead (G-COUNT, G-RECENCY), `:tiny` on
-few of them. `:pool=mean` is the paper's base model. `--mode=prove` checks the paper's claims on both.
+few of them. `:pool=mean` is the paper's base model; `:data=NAME` takes another data set and
+`:items_only` goes without categories. `--mode=prove` checks the paper's claims on both.
 """
 
 from recjax.config import experiment, parse_arg
 
 
 def get_config(arg=None):
-  """The experiment; switches: tiny, count, recency, pool=din|mean."""
-  arg = parse_arg(arg, tiny=False, count=False, recency=False, pool="din")
+  """The experiment; switches: tiny, count, recency, pool=din|mean, data=NAME, items_only."""
+  arg = parse_arg(
+    arg, tiny=False, count=False, recency=False, pool="din", data="movielens_100k", items_only=False
+  )
   if arg.tiny or arg.count or arg.recency:
     return planted(arg)
   return experiment(
     "din",
-    data={"name": "movielens_100k"},
+    data={"name": arg.data},
     view={"name": "ctr"},
     # Softmax and learning rate were chosen on the validation part with seed 100.
-    model={"name": "din", "pool": arg.pool, "normalize": "softmax"},
+    model={
+      "name": "din", "pool": arg.pool, "normalize": "softmax",
+      **({"category_width": 0} if arg.items_only else {}),
+    },
     evaluate={"ctr": {}},
     train={
       "batch_size": 512,

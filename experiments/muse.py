@@ -56,7 +56,7 @@ def _data(tiny, warm=False, pictures="none"):
   """Planted clicks: G-MM, and its form with few items or with pictures."""
   rows = (4_000, 500, 1_000) if tiny else (16_000, 2_000, 5_000)
   sizes = dict(zip(("num_train", "num_validation", "num_test"), rows, strict=True))
-  data = {"name": "planted", "generator": "vectors", "pictures": pictures, **sizes}
+  data = {"name": "planted", "generator": "vectors", "pictures": pictures, "stored": "int8", **sizes}
   if warm:
     data |= {"num_items": 1984, "item_bias": 1.0}
   if pictures != "none":

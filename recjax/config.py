@@ -168,9 +168,18 @@ def experiment(
   return config_dict.ConfigDict(whole)
 
 
+def settings(program: str, **raw: Any) -> config_dict.ConfigDict:
+  """Settings of a registered program that runs no experiment, for `get_config` to return."""
+  return config_dict.ConfigDict(_plain(_program_config({"program": program, **raw})))
+
+
 def resolve(config: Mapping[str, Any]) -> Config:
-  """The frozen, typed form of a ConfigDict or plain dict; raises ConfigError on any surprise."""
-  return _typed_config(_plain(config))
+  """The frozen, typed form of a ConfigDict or plain dict; raises ConfigError on any surprise.
+
+  One that names a `program` becomes that program's own Config.
+  """
+  raw = _plain(config)
+  return _program_config(raw) if "program" in _mapping(raw, "A config") else _typed_config(raw)
 
 
 def read_config_file(reference: str) -> Config:
@@ -293,6 +302,15 @@ def _named(value: Any, where: str, kind: str) -> Mapping[str, Any]:
   if "name" not in value:
     raise ConfigError(f"{where} lacks the key 'name': which {kind} is meant?")
   return {**value, "name": _cast(str, value["name"], f"{where}.name")}
+
+
+def _program_config(raw: Mapping[str, Any]) -> Any:
+  """The Config of the program that the config names."""
+  module = registry.resolve("program", _cast(str, raw["program"], "config.program"))
+  own = getattr(module, "Config", Config)
+  if "program" not in {f.name for f in dataclasses.fields(own)}:
+    raise ConfigError(f"The program {raw['program']!r} runs experiments, which do not name it.")
+  return typed(own, raw, "config")
 
 
 def _module_config(kind: str, value: Any, where: str) -> Any:

@@ -9,14 +9,20 @@ from ml_collections import config_flags
 
 from recjax.config import explain_flags
 from recjax.errors import RecjaxError
+from recjax.huge_pages import restart_with_huge_pages
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Experiment file, with arguments after a colon: experiments/sasrec.py:tiny",
   lock_config=True,
 )
 _MODE = flags.DEFINE_enum(
-  "mode", "train", ["train", "evaluate", "recommend", "prove"], "What to do."
+  "mode", "train", ["train", "evaluate", "recommend", "prove", "leaderboard"], "What to do."
 )
+# Programs whose configs a mode takes; a config that names none is an experiment's.
+_TAKES = {
+  "leaderboard": ("leaderboard",), "prove": ("experiment", "study"),
+  "evaluate": ("experiment", "comparison"),
+}
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the same command goes on in it.")
 _HISTORY = flags.DEFINE_string("history", "", "recommend: labels or ids, oldest first, '|' between.")
 _TOP = flags.DEFINE_integer("top", 10, "recommend: how many items.", lower_bound=1)
@@ -52,7 +58,7 @@ def run() -> None:
   """Imports what the mode needs and calls it."""
   if _MODE.value != "prove" and not _WORKDIR.value:
     raise RecjaxError("Say where the run lives: --workdir=FOLDER.")
-  if _MODE.value in ("train", "prove") and _CONFIG.value is None:
+  if _MODE.value in ("train", "prove", "leaderboard") and _CONFIG.value is None:
     raise RecjaxError("Say what to run: --config=experiments/NAME.py.")
   from recjax.programs import start
 
@@ -61,11 +67,21 @@ def run() -> None:
 
   config = None if _CONFIG.value is None else resolve(_CONFIG.value)
   workdir = pathlib.Path(_WORKDIR.value) if _WORKDIR.value else None
+  program = getattr(config, "program", "experiment")
+  takes = _TAKES.get(_MODE.value, ("experiment",))
+  if config is not None and program not in takes:
+    raise RecjaxError(
+      f"--mode={_MODE.value} takes the config of {' or '.join(takes)}, and this is one of {program}."
+    )
   if _MODE.value == "train":
     from recjax.programs.train import train
 
     if train(config, workdir)["status"] == "interrupted":
       sys.exit(143)  # what a shell reports for SIGTERM: not finished, run me again
+  elif program == "comparison":
+    from recjax.programs.comparison import compare
+
+    compare(config, workdir)
   elif _MODE.value == "evaluate":
     from recjax.programs.evaluate import evaluate
 
@@ -74,6 +90,14 @@ def run() -> None:
     from recjax.programs.recommend import recommend
 
     recommend(workdir, _HISTORY.value, _TOP.value)
+  elif program == "leaderboard":
+    from recjax.programs.leaderboard import leaderboard
+
+    leaderboard(config, workdir)
+  elif program == "study":
+    from recjax.programs.study import study
+
+    study(config)
   else:
     from recjax.programs.prove import prove
 
@@ -97,6 +121,7 @@ def entry() -> None:
   """Entry point of the installed command."""
   if {"--help", "--helpfull", "--helpshort", "-h"} & set(sys.argv[1:]):
     app.run(main)  # absl prints the help itself
+  restart_with_huge_pages()
   app.run(main, flags_parser=parse)
 
 

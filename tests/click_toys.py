@@ -77,3 +77,11 @@ def compact(learner, batch):
     small |= {f: jnp.asarray(np.searchsorted(used, batch[f]), jnp.int32) for f in fields}
     rows |= {n: used for n, t in learner.tables.items() if t.vocabulary == vocabulary}
   return small, rows
+
+
+def full_history():
+  """One history without padding, and a candidate of category 2."""
+  batch = make_batch(rows=1)
+  batch["hist_item"] = jnp.array([[1, 6, 2, 11, 3, 4]], jnp.int32)  # categories 2 2 3 2 4 5
+  batch |= {"hist_cat": category(batch["hist_item"]), "hist_mask": jnp.ones((1, LENGTH), bool)}
+  return with_target(batch, jnp.array([16], jnp.int32))

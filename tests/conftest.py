@@ -1,5 +1,6 @@
 """Settings every test runs under: eight CPU devices, no silent broadcasting, own cache folders."""
 
+import gc
 import os
 import pathlib
 
@@ -48,6 +49,13 @@ def compiles():
       jax.monitoring.unregister_event_duration_listener(listen)
 
   return counting
+
+
+@pytest.fixture
+def collected():
+  """Collects what a test left behind while the test's own marks hold."""
+  yield
+  gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,9 @@
-"""What training events count: how often each id occurs, and how often one item follows another."""
+"""What training events count: how often each id occurs, and how often one item follows another.
 
+Item columns of the log (content vectors, words) travel with them to a model's `build`.
+"""
+
+import types
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -15,14 +19,17 @@ class TrainingCounts(Mapping):
 
   Attributes:
     transitions: (span=1, last=0) -> what `count_transitions` gives for the training events.
+    item_columns: what else is known of items, arrays [V, ...] by name, row 0 for padding.
   """
 
   def __init__(
     self,
     occurrences: Mapping[str, np.ndarray],
     transitions: Callable[..., scipy.sparse.csr_array],
+    item_columns: Mapping[str, np.ndarray] = types.MappingProxyType({}),
   ):
     self._occurrences, self.transitions = occurrences, transitions
+    self.item_columns = item_columns
 
   def __getitem__(self, vocabulary: str) -> np.ndarray:
     return self._occurrences[vocabulary]

@@ -6,6 +6,7 @@ gathers the rows of a batch (`vector_fields`, `gather_vectors`); what is not nam
 too large for the devices are therefore streamed, as any column is.
 """
 
+import mmap
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,6 +34,12 @@ class FrozenTable(NamedTuple):
 
   codes: np.ndarray
 
+  @classmethod
+  def of(cls, values: np.ndarray, dtype: str) -> "FrozenTable":
+    """The table, in memory, of vectors [V - 1, M] of items 1, 2, ...; int8 holds their codes."""
+    held = quantize(values) if dtype == "int8" else values.astype(dtype)
+    return cls(np.concatenate([np.zeros((1, values.shape[1]), dtype), held]))
+
   @property
   def width(self) -> int:
     """M."""
@@ -45,7 +52,7 @@ class FrozenTable(NamedTuple):
 
   def values(self, ids: np.ndarray) -> np.ndarray:
     """Vectors float32 [..., M] of ids [...]."""
-    rows = np.asarray(self.codes[ids]).astype(np.float32)
+    rows = np.asarray(rows_of(self.codes, ids)).astype(np.float32)
     return rows / UNITS if self.codes.dtype == np.int8 else rows
 
 
@@ -196,4 +203,17 @@ def vector_fields(table: FrozenTable, shapes: dict[str, tuple[int, ...]]) -> dic
 
 def gather_vectors(codes: Any, batch: dict[str, Any]) -> dict[str, Any]:
   """The vectors of hist_item and target_item of a batch, from the whole column [V, M]."""
-  return {f"{prefix}_vector": codes[batch[f"{prefix}_item"]] for prefix in ("hist", "target")}
+  return {
+    f"{prefix}_vector": rows_of(codes, batch[f"{prefix}_item"]) for prefix in ("hist", "target")
+  }
+
+
+def rows_of(codes: Any, ids: Any) -> Any:
+  """Rows [..., M] of a column [V, M] at ids [...], as they are stored.
+
+  A memory map is told that its rows are read here and there: otherwise every row that is not in memory
+  brings what follows it in the file, up to megabytes on some systems.
+  """
+  if isinstance(getattr(codes, "base", None), mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
+    codes.base.madvise(mmap.MADV_RANDOM)
+  return codes[ids]

@@ -29,7 +29,7 @@ from recjax.data.sources.base import Source, checked_ids, fingerprint
 from recjax.errors import DataError, writing
 
 # Raised whenever the files or the cleaning rules change, so that old logs are made again.
-VERSION = 1
+VERSION = 2
 # Rows that are in memory at once.
 ROWS = 1 << 20
 _LONGEST = 60  # letters of a name in a file name

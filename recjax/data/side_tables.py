@@ -4,7 +4,9 @@ Row 0 is padding. Where a table has no row or no value for an id, integers are 0
 strings empty; both cases are counted. Text is a fixed-width str array, or a NumPy
 `StringDType` one where long values would make that large. Lists of whole numbers become a matrix:
 as they are when all are of one length (semantic ids), else padded with 0 where no value is below
-1. Columns that would be too large or fit none of this are left out, and the reason is reported.
+1. Lists of other numbers, all of one length (content vectors), become one of float32, NaN where an id
+has no row. Columns that would be too large or fit none of this are left out, and the reason is
+reported.
 """
 
 from collections.abc import Collection, Mapping
@@ -173,18 +175,24 @@ def _place(column: pa.Array, ids: np.ndarray, has_row: np.ndarray) -> np.ndarray
 
 def _place_lists(column: pa.Array, ids: np.ndarray, size: int) -> np.ndarray | str:
   values = column.flatten()
-  if not pa.types.is_integer(values.type) or values.null_count:
-    return f"{column.type} is not a list of whole numbers"
+  vectors = pa.types.is_floating(values.type)
+  if not (vectors or pa.types.is_integer(values.type)) or values.null_count:
+    return f"{column.type} is not a list of numbers"
   lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
   values = values.to_numpy(zero_copy_only=False)
   width = int(lengths.max(initial=0))
   if width == 0:
     return "all lists are empty"
+  if vectors and lengths.min() != width:
+    return "lists of fractions differ in length"
+  values = values.astype(np.float32) if vectors else values
   if lengths.min() != width and values.min() < 1:
     return "lists differ in length and hold values below 1, so 0 cannot pad them"
   if values.itemsize * width * size > LARGEST_MATRIX:
     return f"lists of up to {width} numbers are too long for a matrix"
   placed = np.zeros((size, width), values.dtype)
+  if vectors:
+    placed[1:] = np.nan
   row = np.repeat(np.arange(len(lengths)), lengths)
   offset = np.arange(len(values)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
   placed[ids[row], offset] = values

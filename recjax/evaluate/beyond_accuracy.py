@@ -25,14 +25,23 @@ def coverage(lists: np.ndarray, num_items: int) -> float:
   return float((exposure(lists, num_items) > 0).mean())
 
 
+def gini_of(amounts: np.ndarray) -> float:
+  """Gini coefficient of amounts [n] >= 0, not all 0: sum_j (2j - n - 1) x_(j) / (n sum x), x ascending.
+
+  0 when all are equal; 1 - 1/n when one has everything.
+  """
+  ascending = np.sort(amounts)
+  count = len(ascending)
+  rank = np.arange(1, count + 1)
+  return float(((2 * rank - count - 1) * ascending).sum() / (count * ascending.sum()))
+
+
 def gini(lists: np.ndarray, num_items: int) -> float:
   """Gini coefficient of exposure over all items of the catalogue, recommended or not.
 
   0 when all items are recommended equally often; 1 - k / num_items when all lists are the same.
   """
-  counts = np.sort(exposure(lists, num_items))
-  rank = np.arange(1, num_items + 1)
-  return float(((2 * rank - num_items - 1) * counts).sum() / (num_items * counts.sum()))
+  return gini_of(exposure(lists, num_items))
 
 
 def popularity(lists: np.ndarray, train_counts: np.ndarray) -> float:

@@ -8,20 +8,9 @@ import jax
 import numpy as np
 
 from recjax.data.views.rows import Cases
-from recjax.errors import ConfigError, DataError
-from recjax.evaluate import beyond_accuracy, ranking, strata
-from recjax.evaluate.evaluation import (
-  Catalogue,
-  Evaluation,
-  batches,
-  compile_step,
-  fit_batch_size,
-  require,
-  require_cases,
-  require_catalogue,
-  run_batches,
-)
-from recjax.evaluate.topk import top_items
+from recjax.errors import ConfigError
+from recjax.evaluate import beyond_accuracy, ranking, strata, top_lists
+from recjax.evaluate.evaluation import Catalogue, Evaluation
 from recjax.ranges import Count, Positive
 from recjax.registry import unknown
 
@@ -75,49 +64,20 @@ def build(
       counted the transitions or knows the events' columns.
     DataError: no cases, none with a target, or (from run) scores that are NaN or infinite.
   """
-  require(predict, ("encode_user", "score_items"), "full_ranking")
-  require_catalogue(catalogue, "full_ranking")
-  require_cases(cases.rows.count)
   longest = max(config.cutoffs)
-  batch_size = fit_batch_size(config.batch_size, cases.rows.count, mesh)
+  counted, rank = top_lists.build(
+    predict, cases, mesh=mesh, catalogue=catalogue, evaluator="full_ranking", length=longest + 1,
+    batch_size=config.batch_size, block_size=config.block_size, keep_seen=config.keep_seen,
+  )
   num_targets = ranking.count_targets(cases.targets)
-  counted = num_targets > 0
-  if not counted.any():
-    raise DataError("None of the cases has a target, so there is nothing to rank.")
-
   parts = {}
   if config.by_transitions:
     parts |= strata.by_transitions(cases, catalogue, config.by_transitions)
   if config.by_column:
     parts |= strata.by_column(cases, config.by_column)
 
-  def step(variables, batch):
-    ids, scores = top_items(
-      predict,
-      variables,
-      batch["rows"],
-      batch["seen"],
-      num_items=catalogue.num_items,
-      block=config.block_size,
-      k=longest + 1,
-      mesh=mesh,
-    )
-    return ids, scores, all_seen(batch["targets"], batch["seen"])
-
-  step = compile_step(step, mesh)
-
-  def feed():
-    for index, valid in batches(cases.rows.count, batch_size):
-      rows = cases.rows.gather(np, cases.rows.columns, index)
-      seen = np.zeros((len(index), 1), np.int32) if config.keep_seen else cases.seen(index)
-      batch = {"rows": rows, "seen": seen, "targets": cases.targets[index]}
-      yield batch, valid
-
   def run(variables) -> Evaluation:
-    ids, scores, impossible = run_batches(step, variables, feed(), mesh)
-    if np.isposinf(scores).any():
-      raise DataError("The model scores some items NaN or infinite, so they cannot be ranked.")
-    ids, scores = ids[counted], scores[counted]
+    ids, scores, *_, facts = rank(variables)
     hits = ranking.hits_of_lists(ids, scores, cases.targets[counted])
     metrics = lambda ideal: ranking.ranking_metrics(
       hits, num_targets[counted], config.cutoffs, ideal
@@ -132,22 +92,10 @@ def build(
     lists = ids[:, :longest]
     if config.beyond_accuracy:
       values |= describe_lists(lists, catalogue)
-    facts = {
-      "cases": int(counted.sum()),
-      "cases_without_targets": int((~counted).sum()),
-      "cases_impossible": int((impossible & counted).sum()),
-      "candidates": catalogue.num_items,
-      **{f"cases {name}": int(mask.sum()) for name, mask in inside.items()},
-    }
+    facts = facts | {f"cases {name}": int(mask.sum()) for name, mask in inside.items()}
     return Evaluation(values, per_case, cases.user[counted], lists, facts)
 
   return run
-
-
-def all_seen(targets: jax.Array, seen: jax.Array) -> jax.Array:
-  """Whether every target of each row [n, T] is among its seen items [n, S]; bool [n]."""
-  found = (targets[:, :, None] == seen[:, None, :]).any(axis=2)
-  return (found | (targets == 0)).all(axis=1)
 
 
 def describe_lists(lists: np.ndarray, catalogue: Catalogue) -> dict[str, float]:

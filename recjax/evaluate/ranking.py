@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from recjax.errors import ConfigError, DataError
+from recjax.evaluate.item_rows import distinct_rows
 from recjax.registry import unknown
 
 METRICS = ("hr", "ndcg", "mrr", "recall", "precision", "map")
@@ -23,9 +24,7 @@ IDEALS = ("relevant", "retrieved")
 
 def count_targets(targets: np.ndarray) -> np.ndarray:
   """Number of distinct items of each row of targets [n, T], padding 0 left out; int64 [n]."""
-  ordered = np.sort(targets, axis=1)
-  new = np.diff(ordered, axis=1, prepend=0) != 0
-  return new.sum(axis=1)
+  return np.diff(distinct_rows(targets)[0])
 
 
 def hits_of_lists(ids: np.ndarray, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -42,6 +41,11 @@ def hits_of_lists(ids: np.ndarray, scores: np.ndarray, targets: np.ndarray) -> n
   relevant = np.zeros(ids.shape, bool)
   for target in targets.T:
     relevant |= (ids == target[:, None]) & (ids != 0)
+  return hits_of_relevant(relevant, scores)
+
+
+def hits_of_relevant(relevant: np.ndarray, scores: np.ndarray) -> np.ndarray:
+  """As `hits_of_lists`, from which places [n, K + 1] hold a target, in any order; bool [n, K]."""
   order = np.argsort(relevant, axis=1, kind="stable")
   by_score = np.argsort(-np.take_along_axis(scores, order, axis=1), axis=1, kind="stable")
   order = np.take_along_axis(order, by_score, axis=1)

@@ -4,7 +4,8 @@ Tests take differences of single users, from `paired_differences`. Report the in
 difference, not two intervals.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -114,6 +115,29 @@ def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
   adjusted = np.empty_like(p_values)
   adjusted[order] = np.minimum(np.minimum.accumulate(steps), 1.0)
   return adjusted
+
+
+TESTS = ("t_p", "wilcoxon_p", "over_seeds_t_p")
+
+
+def paired(differences: np.ndarray) -> dict[str, Any]:
+  """Every test of differences [n] of users: their mean with its interval, t and Wilcoxon."""
+  interval = paired_bootstrap(differences)
+  return {
+    "users": len(differences),
+    "difference": interval.mean,
+    "bootstrap_95": (interval.low, interval.high),
+    "t_p": paired_t(differences).p_value,
+    "wilcoxon_p": wilcoxon(differences).p_value,
+  }
+
+
+def correct(tests: Sequence[dict[str, Any]]) -> None:
+  """Adds Holm's correction over the tests, of each of TESTS that they have, as "..._holm"."""
+  for kind in TESTS:
+    there = [test for test in tests if test.get(kind) is not None]
+    for test, p in zip(there, holm(np.asarray([t[kind] for t in there])), strict=True):
+      test[f"{kind}_holm"] = float(p)
 
 
 class SeedSummary(NamedTuple):

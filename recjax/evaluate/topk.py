@@ -1,4 +1,4 @@
-"""The best items of a whole catalogue for every user, scored block by block."""
+"""The best items of a whole catalogue for every user, or all its scores, block by block."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -45,13 +45,7 @@ def top_items(
   def take_block(number, best):
     best_ids, best_scores = best
     start = 1 + number * block
-    ids = start + jnp.arange(block, dtype=jnp.int32)
-    scores = predict["score_items"](variables, state, jnp.minimum(ids, num_items))
-    scores = scores.astype(jnp.float32)
-    # Comparisons with NaN are all false, which would rank every target first.
-    scores = jnp.where(jnp.isnan(scores), jnp.inf, scores)
-    scores = jnp.where((ids <= num_items)[None, :], scores, -jnp.inf)
-    scores = leave_out(scores, seen - start)
+    scores = score_block(predict, variables, state, seen, start, block, num_items)
     # The running list comes first and top_k prefers the earlier of equals: lower ids win ties.
     best_scores, place = row_top_k(jnp.concatenate([best_scores, scores], axis=1), k, mesh)
     kept = jnp.take_along_axis(best_ids, jnp.minimum(place, k - 1), axis=1)
@@ -63,6 +57,48 @@ def top_items(
   )
   ids, scores = jax.lax.fori_loop(0, -(-num_items // block), take_block, nothing)
   return jnp.where(jnp.isneginf(scores), 0, ids), scores
+
+
+def all_scores(
+  predict: Mapping[str, Callable],
+  variables: Any,
+  batch: Mapping[str, jax.Array],
+  seen: jax.Array,
+  *,
+  num_items: int,
+  block: int,
+) -> jax.Array:
+  """Scores float32 [B, num_items + 1] of all items by id, arguments as of `top_items`.
+
+  Entry 0 and those of seen items are -inf; NaN comes back as +inf.
+  """
+  state = predict["encode_user"](variables, batch)
+  block = min(block, num_items)
+  starts = 1 + block * jnp.arange(-(-num_items // block), dtype=jnp.int32)
+  score = lambda start: score_block(predict, variables, state, seen, start, block, num_items)
+  scores = jnp.moveaxis(jax.lax.map(score, starts), 0, 1).reshape(seen.shape[0], -1)
+  return jnp.pad(scores[:, :num_items], ((0, 0), (1, 0)), constant_values=-jnp.inf)
+
+
+def score_block(
+  predict: Mapping[str, Callable],
+  variables: Any,
+  state: Any,
+  seen: jax.Array,
+  start: jax.Array,
+  block: int,
+  num_items: int,
+) -> jax.Array:
+  """Scores float32 [B, block] of the items from `start` on; -inf where seen [B, S] or beyond the last.
+
+  NaN becomes +inf: comparisons with NaN are all false, which would rank every target first.
+  """
+  ids = start + jnp.arange(block, dtype=jnp.int32)
+  scores = predict["score_items"](variables, state, jnp.minimum(ids, num_items))
+  scores = scores.astype(jnp.float32)
+  scores = jnp.where(jnp.isnan(scores), jnp.inf, scores)
+  scores = jnp.where((ids <= num_items)[None, :], scores, -jnp.inf)
+  return leave_out(scores, seen - start)
 
 
 def row_top_k(scores: jax.Array, k: int, mesh: Mesh | None) -> tuple[jax.Array, jax.Array]:

@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from recjax.nn.dropout import Dropout
+
 
 def masked_softmax(scores: jax.Array, mask: jax.Array) -> jax.Array:
   """Softmax over the last axis of scores [..., N] among the entries of mask (same shape).
@@ -14,6 +16,41 @@ def masked_softmax(scores: jax.Array, mask: jax.Array) -> jax.Array:
   """
   scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
   return jnp.where(mask, jax.nn.softmax(scores, axis=-1), 0.0)
+
+
+def attention_weights(queries: jax.Array, keys: jax.Array, allowed: jax.Array) -> jax.Array:
+  """Softmax of scaled dot products in float32, [..., H, Q, K].
+
+  queries [..., Q, H, D] and keys [..., K, H, D]; allowed broadcasts to the result, see
+  `masked_softmax`.
+  """
+  scores = jnp.einsum("...qhd,...khd->...hqk", queries, keys, preferred_element_type=jnp.float32)
+  scores = scores * queries.shape[-1] ** -0.5
+  return masked_softmax(scores, jnp.broadcast_to(allowed, scores.shape))
+
+
+class SelfAttention(nn.Module):
+  """Multi-head scaled dot-product attention among all that is real, without positions.
+
+  Queries, keys and values are mapped without bias; nothing is added or normalised behind. `width` is
+  that of the result, which `heads` must divide.
+  """
+
+  heads: int
+  width: int
+
+  @nn.compact
+  def __call__(self, states: jax.Array, mask: jax.Array) -> jax.Array:
+    """States [..., N, D] under mask [..., N] to [..., N, width]; where nothing is real, zero."""
+
+    def split(name):
+      mapped = nn.Dense(self.width, use_bias=False, name=name)(states)
+      return mapped.reshape(*states.shape[:-1], self.heads, -1)
+
+    q, k, v = split("query"), split("key"), split("value")
+    weights = attention_weights(q, k, mask[..., None, None, :]).astype(v.dtype)
+    mixed = jnp.einsum("...hqk,...khd->...qhd", weights, v)
+    return mixed.reshape(*states.shape[:-1], self.width)
 
 
 class CausalSelfAttention(nn.Module):
@@ -45,13 +82,11 @@ class CausalSelfAttention(nn.Module):
       return dense(inputs).reshape(batch, length, self.heads, -1)
 
     q, k, v = split("query", queries), split("key", values), split("value", values)
-    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32)
-    scores = scores * (width // self.heads) ** -0.5
     causal = jnp.tril(jnp.ones((length, length), bool))
     allowed = causal[None, None] & mask[:, None, None, :]
-    weights = masked_softmax(scores, jnp.broadcast_to(allowed, scores.shape))
+    weights = attention_weights(q, k, allowed)
     self.sow("intermediates", "weights", weights)
-    weights = nn.Dropout(self.dropout, deterministic=not train)(weights).astype(v.dtype)
+    weights = Dropout(self.dropout, deterministic=not train)(weights).astype(v.dtype)
     mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(batch, length, width)
     if not self.project:
       return mixed

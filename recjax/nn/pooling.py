@@ -19,11 +19,16 @@ def attention_pool(
 
 
 class AttentionPool(nn.Module):
-  """Additive attention: scores w . tanh(W h + b) of every state h."""
+  """Additive attention: scores w . tanh(W h + b) of every state h.
+
+  W maps to the width `hidden`, or, where that is 0, to the width of the states.
+  """
+
+  hidden: int = 0
 
   @nn.compact
   def __call__(self, states: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Pools states [..., N, D] under mask [..., N]; see `attention_pool`."""
-    hidden = jnp.tanh(nn.Dense(states.shape[-1], name="hidden")(states))
+    hidden = jnp.tanh(nn.Dense(self.hidden or states.shape[-1], name="hidden")(states))
     scores = nn.Dense(1, use_bias=False, name="score")(hidden)[..., 0]
     return attention_pool(scores, states, mask)

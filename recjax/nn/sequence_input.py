@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from recjax.nn.dropout import Dropout
 from recjax.nn.tables import take
 
 
@@ -36,5 +37,5 @@ def sequence_input(
     "position", nn.initializers.normal(stddev), (length, width), jnp.float32
   )[-ids.shape[1] :]
   x = take(table, ids) * np.float32(width**0.5) + positions[None]
-  x = nn.Dropout(dropout, deterministic=not train)(x)
+  x = Dropout(dropout, deterministic=not train)(x)
   return x * mask[:, :, None].astype(jnp.float32)

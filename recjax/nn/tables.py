@@ -48,3 +48,9 @@ def init_rows(key: jax.Array, spec: TableSpec, first: jax.Array | int, count: in
 def take(table: jax.Array, ids: jax.Array) -> jax.Array:
   """Rows of a table [V, D] at ids [...], as [..., D]; the padding id 0 gives exactly zero."""
   return jnp.take(table, ids, axis=0, mode="clip") * (ids != 0)[..., None].astype(table.dtype)
+
+
+def take_mean(table: jax.Array, ids: jax.Array) -> jax.Array:
+  """Means [..., D] of the rows of a table [V, D] at ids [..., A], padding left out; 0 without any."""
+  count = jnp.sum(ids != 0, axis=-1, keepdims=True).astype(table.dtype)
+  return jnp.sum(take(table, ids), axis=-2) / jnp.maximum(count, 1.0)

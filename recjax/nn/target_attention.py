@@ -10,7 +10,7 @@ from recjax.nn.attention import masked_softmax
 from recjax.nn.top_k import gather, top_behaviours
 from recjax.registry import unknown
 
-NORMALIZERS = ("none", "softmax")
+NORMALIZERS = ("none", "relu", "softmax")
 
 
 def pool(
@@ -23,7 +23,7 @@ def pool(
     values: [B, L, D].
     mask: bool [B, L].
     normalize: "none" takes the scores as weights, so that their sum measures how much interest
-      there is; "softmax" makes the weights of a candidate sum to one.
+      there is; "relu" those above zero; "softmax" makes the weights of a candidate sum to one.
 
   Returns:
     [B, C, D] and [B, C, L]; both exactly zero for an empty history.
@@ -31,6 +31,8 @@ def pool(
   real = jnp.broadcast_to(mask[:, None, :], scores.shape)
   if normalize == "none":
     weights = jnp.where(real, scores, 0.0)
+  elif normalize == "relu":
+    weights = jnp.where(real, jax.nn.relu(scores), 0.0)
   elif normalize == "softmax":
     weights = masked_softmax(scores, real)
   else:
@@ -139,3 +141,37 @@ class TargetAttention(nn.Module):
       mixed = jnp.einsum("bcl,bld->bcd", weights.astype(value.dtype), value)
     mixed = jnp.swapaxes(mixed.reshape(rows, heads, several, -1), 1, 2)
     return mixed.reshape(rows, several, width)
+
+
+class SparseTargetAttention(nn.Module):
+  """Attention of candidates to what scores above zero, with the candidate added (Li et al., WWW 2025
+  workshop, arXiv 2504.17699).
+
+      s_j = (W_q v) . (W_k x_j) / sqrt(A),  w_j = max(s_j, 0),  o = W_o sum_j w_j W_v x_j + v
+
+  W_k acts on the query and W_v on the sum, the same function: neither keys nor values of behaviours
+  exist.
+
+  Attributes:
+    width: A.
+    normalize: one of NORMALIZERS; "relu" is the above.
+    residual: whether v is added.
+  """
+
+  width: int
+  normalize: str = "relu"
+  residual: bool = True
+
+  @nn.compact
+  def __call__(
+    self, candidates: jax.Array, history: jax.Array, mask: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """o [B, C, D] and w [B, C, L] of candidates [B, C, D], history [B, L, D], mask [B, L]."""
+    size, init = history.shape[-1], nn.initializers.glorot_normal()
+    dense = lambda name, width: nn.Dense(width, use_bias=False, kernel_init=init, name=name)
+    key = self.param("key", init, (size, self.width), jnp.float32)
+    query = dense("query", self.width)(candidates) @ key.T
+    scores = jnp.einsum("bcd,bld->bcl", query, history, preferred_element_type=jnp.float32)
+    mixed, weights = pool(scores * self.width**-0.5, history, mask, self.normalize)
+    mixed = dense("output", size)(dense("value", self.width)(mixed))
+    return mixed + candidates if self.residual else mixed, weights

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 
 from recjax.nn.activations import Activation
+from recjax.nn.dropout import Dropout
 from recjax.nn.normalize import Normalize
 
 
@@ -29,5 +30,5 @@ class CTRTower(nn.Module):
     for index, width in enumerate(self.hidden):
       x = nn.Dense(width, kernel_init=nn.initializers.glorot_uniform(), name=f"dense_{index}")(x)
       x = Activation(self.activation, name=f"activation_{index}")(x, mask, train=train)
-      x = nn.Dropout(self.dropout, deterministic=not train)(x)
+      x = Dropout(self.dropout, deterministic=not train)(x)
     return nn.Dense(1, kernel_init=nn.initializers.glorot_uniform(), name="logit")(x)[..., 0]

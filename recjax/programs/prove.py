@@ -214,7 +214,8 @@ def table(world: str, arms: Mapping[str, Run], setting: Mapping[str, Any]) -> di
     if reference and arm != reference:
       row["paired"] = {m: paired(run, arms[reference], m) for m in metrics}
     rows.append(row)
-  correct(rows, metrics)
+  for metric in metrics:
+    significance.correct([row["paired"][metric] for row in rows if "paired" in row])
   return {
     "world": world, "metrics": metrics, "reference": reference, "rows": rows,
     "seeds": list(range(setting.get("seeds", 1))),
@@ -231,12 +232,15 @@ def _deviation(values: np.ndarray) -> float:
   return float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
-def paired(left: Run, right: Run, metric: str) -> dict[str, Any] | None:
+def paired(left: Run, right: Run, metric: str) -> dict[str, Any]:
   """Paired tests of two runs over the same test cases, each case averaged over seeds first.
 
-  Where the metric has no value per case, only the test over seeds is there.
+  Where the metric has no value per case, only the test over seeds is there; where it is not defined
+  (NaN) for one of the runs, no test is.
   """
   values = left.values(metric), right.values(metric)
+  if not all(np.isfinite(v).all() for v in values):
+    return {"over_seeds_t_p": None}
   same = len(values[0]) == len(values[1]) > 1
   over_seeds = significance.paired_t(values[0] - values[1]) if same else None
   a, b = left.cases(metric), right.cases(metric)
@@ -244,22 +248,4 @@ def paired(left: Run, right: Run, metric: str) -> dict[str, Any] | None:
   if a is None or b is None:
     return result
   difference = significance.paired_differences(a[0], a[1].mean(0), b[0], b[1].mean(0))
-  interval = significance.paired_bootstrap(difference)
-  return {
-    **result,
-    "users": len(difference),
-    "difference": interval.mean,
-    "bootstrap_95": (interval.low, interval.high),
-    "t_p": significance.paired_t(difference).p_value,
-    "wilcoxon_p": significance.wilcoxon(difference).p_value,
-  }
-
-
-def correct(rows: list[dict[str, Any]], metrics: tuple[str, ...]) -> None:
-  """Adds Holm's correction over the arms of a table to each metric's tests."""
-  for metric in metrics:
-    for kind in ("t_p", "wilcoxon_p", "over_seeds_t_p"):
-      tests = [row["paired"][metric] for row in rows if "paired" in row]
-      tests = [test for test in tests if test.get(kind) is not None]
-      for test, p in zip(tests, significance.holm(np.asarray([t[kind] for t in tests])), strict=True):
-        test[f"{kind}_holm"] = float(p)
+  return {**result, **significance.paired(difference)}

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from recjax.evaluate import markdown
 from recjax.train.writers import plain, write_json
 
 FOLDER = pathlib.Path("docs/results")
@@ -87,15 +88,16 @@ def _table(table: Mapping[str, Any]) -> list[str]:
   if table.get("seeds"):
     caption += f", seeds {table['seeds'][0]} to {table['seeds'][-1]}"
   lines = [f"**{caption}**", ""] if caption else []
-  lines += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-  lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
-  return [*lines, ""]
+  return lines + markdown.table(head, rows)
 
 
 def _row(row: Mapping[str, Any], table: Mapping[str, Any]) -> list[str]:
   cells = [row["arm"]]
   for metric in table["metrics"]:
     value = row[metric]
+    if value["mean"] is None:  # not defined for this arm
+      cells.append("–")
+      continue
     spread = f" ± {value['std']:.4f}" if value["std"] else ""
     cells.append(f"{value['mean']:.4f}{spread}")
   test = (row.get("paired") or {}).get(table["metrics"][0])

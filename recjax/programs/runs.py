@@ -125,6 +125,8 @@ def run_stages(
         raise ConfigError(f"Stage {name!r}: {reference} is neither a config file nor a finished run.")
       continue
     stage = read_config_file(reference)
+    if not isinstance(stage, Config):
+      raise ConfigError(f"Stage {name!r}: {reference} is a config of {stage.program}, no experiment.")
     stage = dataclasses.replace(stage, seed=config.seed, seeds=config.seeds)
     own = workdir / "stages" / name
     folders[name] = own if shared is None else shared / f"{name}-{fingerprint(stage)}"

@@ -16,7 +16,7 @@ def save_arrays(path: pathlib.Path, tree: Mapping[str, Any]) -> None:
   from safetensors.numpy import save_file
 
   flat = {
-    jax.tree_util.keystr(p, simple=True, separator="/"): np.ascontiguousarray(a)
+    jax.tree_util.keystr(p, simple=True, separator="/"): np.asarray(a, order="C")
     for p, a in jax.tree_util.tree_leaves_with_path(tree)
   }
   partial = path.with_name(f".{path.name}.partial")

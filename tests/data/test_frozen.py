@@ -29,7 +29,8 @@ from recjax.data.splits import make_split
 from recjax.data.views import ctr
 from recjax.data.views import table as table_view
 from recjax.errors import ConfigError, DataError
-from recjax.train.feeds import _reference
+from recjax.train.feeds import BatchSource, _reference
+from recjax.train.mesh import bytes_of
 
 
 def test_codes_by_hand():
@@ -62,7 +63,10 @@ def test_what_is_written_is_read(tmp_path, dtype, error):
 
 
 def test_thirty_five_million_rows_cost_what_is_read(tmp_path):
-  """A file of 4.5 GB (with holes, so that it takes no disk) is not brought into memory."""
+  """A file of 4.5 GB (with holes, so that it takes no disk) is not brought into memory.
+
+  Neither by ids, nor by the batches that a view and the streaming feed make of histories.
+  """
   path, rows = tmp_path / "large.npy", 35_464_000
   header = {"descr": "|i1", "fortran_order": False, "shape": (rows, 128)}
   with path.open("wb") as file:
@@ -77,15 +81,28 @@ def test_thirty_five_million_rows_cost_what_is_read(tmp_path):
   ids = np.random.default_rng(0).integers(1, rows, (16, 50))
   ids[0, :3] = 1, 17_000_000, rows - 1
   got = table.values(ids)
-  assert resident() - before < 256 << 20
   assert got.shape == (16, 50, 128)
   np.testing.assert_allclose(got[0, :3, 0] * 127, [2, 1, 1 + (rows - 1) % 100], rtol=1e-6)
   assert not got[1].any()
 
+  log = dataclasses.replace(logs.log([[1, 2, 1, 2, 1]]), vocabularies={"user": 2, "item": rows})
+  columns = {"user": np.ones(8), "begin": np.zeros(8), "end": np.arange(8) % 4}
+  columns |= {"candidate": np.full(8, 17_000_000), "label": np.ones(8, np.float32)}
+  view = ctr.click_rows(log, np.array([1, 5, rows - 1, 9], np.int32), 3, columns, (), table)
+  assert bytes_of(view.columns) > 4 << 30  # too much for train.feed=auto to put on a device
+  batch = BatchSource(view, range(1), 8, (0, 8), 2)[1]
+  assert batch["hist_vector"].shape == (8, 3, 128) and batch["hist_vector"].dtype == np.int8
+  of = {0: 0, 1: 2, 5: 0, rows - 1: 1 + (rows - 1) % 100}
+  np.testing.assert_array_equal(
+    batch["hist_vector"][:, :, 7], np.vectorize(of.get)(batch["hist_item"])
+  )
+  assert (batch["target_vector"] == 1).all() and batch["hist_vector"].any()
+  assert resident() - before < 64 << 20
+
 
 def test_views_gather_rows_with_numpy_and_jax_alike_and_workers_open_the_file(tmp_path):
   sizes = {"num_train": 40, "num_validation": 10, "num_test": 10, "num_items": 128, "length": 7}
-  data = load({"name": "planted", "generator": "vectors", **sizes})
+  data = load({"name": "planted", "generator": "vectors", "stored": "int8", **sizes})
   codes = data.frozen["item"].codes
   stored = write_frozen(tmp_path / "v.npy", [codes[1:]], 128, codes.shape[1])
   np.testing.assert_array_equal(stored.codes, codes)

@@ -282,3 +282,18 @@ def test_impossible_streams(tmp_path):
     prepare(source_of([(1, 1, 0, 0), (2_000_000_000, 1, 1, 0)]), tmp_path)
   with pytest.raises(DataError, match=r"row 1 holds 2000000000, too large for items numbered"):
     prepare(source_of([(1, 2_000_000_000, 0, 0)]), tmp_path)
+
+
+def test_vectors_of_items_become_a_matrix(tmp_path):
+  kind = pa.list_(pa.float32())
+  items = pa.table({
+    "item_id": [2, 5],
+    "vector": pa.array([[0.5, -1.0], [2.0, 0.25]], kind),
+    "ragged": pa.array([[0.5], [1.0, 2.0]], kind),
+  })
+  log = open_log(prepare(source_of(ROWS, items=lambda: items), tmp_path))
+  vectors = np.asarray(log.items["vector"])
+  assert vectors.dtype == np.float32
+  np.testing.assert_array_equal(vectors[[0, 2, 5]], [[0, 0], [0.5, -1], [2, 0.25]])
+  assert np.isnan(vectors[[1, 3, 4]]).all()
+  assert log.facts["left_out"]["items.ragged"] == "lists of fractions differ in length"

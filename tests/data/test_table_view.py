@@ -5,6 +5,7 @@ import pytest
 from logs import gathered
 
 from recjax.data.load import load
+from recjax.data.schema import Field
 from recjax.data.views import table
 
 
@@ -30,3 +31,16 @@ def test_only_the_order_of_test_histories_is_shuffled(generator):
   np.testing.assert_array_equal(*pairs)
   again = table.build(table.Config(shuffle_test=True), data, None).test.rows
   np.testing.assert_array_equal(gathered(again)["hist_item"], mixed["hist_item"])
+
+
+def test_vectors_are_those_of_the_items():
+  sizes = {"num_train": 40, "num_validation": 40, "num_test": 40}
+  data = load({"name": "planted", "generator": "vectors", **sizes})
+  made = table.build(table.Config(), data, None)
+  assert made.train.schema.fields["hist_vector"] == Field("vector", (100, 16))
+  vectors = data.frozen["item"].codes
+  for rows in (made.train, made.validation.rows):
+    batch = gathered(rows)
+    for kind in ("hist", "target"):
+      np.testing.assert_array_equal(batch[f"{kind}_vector"], vectors[batch[f"{kind}_item"]])
+  assert "item_vectors" not in batch

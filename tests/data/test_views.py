@@ -1,5 +1,7 @@
 """Views by hand, the same from NumPy and JAX, and their invariants on random logs."""
 
+import dataclasses
+
 import logs
 import numpy as np
 import pytest
@@ -89,6 +91,23 @@ def test_ctr_rows_by_hand():
   assert test["target_item"].shape == (1, 3) and test["target_item"][0, 0] == 5
   np.testing.assert_array_equal(test["label"], [[1, 0, 0]])
   np.testing.assert_array_equal(test["hist_item"], [[3, 4]])
+
+
+def test_times_of_ctr_rows_by_hand():
+  log = logs.log([[1, 2, 3, 4, 5], [6, 7]], times=[[5, 6, 8, 11, 15], [2, 30]], num_items=9)
+  config = ctr.Config(length=2, negatives=1, candidates=2, times=True)
+  view = ctr.build(config, log, make_split(log, Split()))
+  batch = logs.gathered(view.train)
+  np.testing.assert_array_equal(batch["hist_item"][::2], [[0, 1], [1, 2], [0, 6]])
+  np.testing.assert_array_equal(batch["hist_time"][::2], [[0, 5], [5, 6], [0, 2]])
+  np.testing.assert_array_equal(batch["target_time"], [6, 6, 8, 8, 30, 30])
+  test = logs.gathered(view.test.rows)
+  np.testing.assert_array_equal(test["hist_time"], [[8, 11]])
+  np.testing.assert_array_equal(test["target_time"], [15])
+  assert "hist_time" not in ctr.build(ctr.Config(), log, make_split(log, Split())).train.schema.fields
+  timeless = dataclasses.replace(log, time=None)
+  with pytest.raises(DataError, match="has no times: set view.times=False"):
+    ctr.build(config, timeless, make_split(log, Split()))
 
 
 def test_a_user_with_everything_has_no_negatives():

@@ -4,6 +4,7 @@ import resource
 import shutil
 import signal
 
+import leftovers
 import numpy as np
 import pytest
 import running
@@ -13,10 +14,7 @@ from recjax.errors import StorageError, writing
 from recjax.programs.evaluate import evaluate
 from recjax.programs.train import train
 
-# What a failed save leaves behind complains of itself when it is collected.
-pytestmark = pytest.mark.filterwarnings(
-  "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine:RuntimeWarning"
-)
+pytestmark = leftovers.COLLECTED
 
 
 def bytes_of(folder):

@@ -3,6 +3,7 @@
 import os
 import shutil
 
+import leftovers
 import numpy as np
 import pytest
 import running
@@ -11,10 +12,7 @@ from recjax.errors import RecjaxError
 from recjax.programs.train import train
 from recjax.train.writers import read_metrics
 
-# What a failed read leaves behind complains of itself when it is collected.
-pytestmark = pytest.mark.filterwarnings(
-  "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine:RuntimeWarning"
-)
+pytestmark = leftovers.COLLECTED
 KINDS = ("empty", "truncate", "flip")
 # What a run logs is no part of its results, and is not protected against flipped bits.
 LOGS = ("metrics.jsonl", "tensorboard", ".lock")

@@ -51,6 +51,7 @@ ABOVE_0 = (
   "row_multiple", "groups", "expansion", "latent_width", "window", "kernel", "temperature", "tau",
   "block_size", "bins", "repeats", "chunk", "pairs", "channels", "patch", "strength",
 )
+GENERATORS_OWN = ("data", "length")  # 0 stands for the planted generator's own
 WRONG = ("abc", None, (), (1, 2), {}, {"a": {"b": 1}}, True, 1.5, 3, "", "1e3x", (("x",),), -1)
 NUMBERS = (
   -1, 0, 1, 2, 3, 7, 2**31, 10**12, 2**70, -1.0, 0.0, 0.5, 1.0, 2.0, 1e300, math.nan, math.inf,
@@ -91,6 +92,8 @@ def bases() -> dict[str, dict[str, Any]]:
   """The configs of all experiments and their `:tiny`, on small data that need no file."""
   found = {}
   for path in sorted((ROOT / "experiments").glob("*.py")):
+    if not isinstance(read_config_file(str(path)), Config):
+      continue  # of a program that runs no experiment
     for suffix in ("", ":tiny"):
       name = f"{path.stem}{suffix}"
       tree = to_json(read_config_file(f"{path}{suffix}"))
@@ -185,7 +188,7 @@ def mutate(draw: Any, tree: dict, kind: str) -> tuple[list, bool | None, tuple[s
   if kind == "out of range":
     path, old = draw(st.sampled_from([(p, v) for p, v in own if is_number(v)]))
     value = draw(st.sampled_from([v for v in NUMBERS if fits(old, v)]))
-    return [(path, value)], impossible(path[-1], old, value), (path[-1], repr(value))
+    return [(path, value)], impossible(path, old, value), (path[-1], repr(value))
   if kind == "unknown name":
     path, old = draw(st.sampled_from([(p, v) for p, v in own if isinstance(v, str) and v]))
     value = misspelled(draw, old)
@@ -307,8 +310,9 @@ def fits(old: Any, value: Any) -> bool:
   return isinstance(value, (tuple, list))
 
 
-def impossible(name: str, old: Any, value: float) -> bool | None:
+def impossible(path: tuple, old: Any, value: float) -> bool | None:
   """Whether no config can have this number there; None where it is not known."""
+  name = path[-1]
   if not math.isfinite(value) or abs(value) > 3.5e38:
     return True
   if isinstance(old, int) and abs(value) >= 2**63:
@@ -319,7 +323,7 @@ def impossible(name: str, old: Any, value: float) -> bool | None:
     return True
   if value > 1 and name in AT_MOST_1:
     return True
-  return True if value == 0 and name in ABOVE_0 else None
+  return True if value == 0 and name in ABOVE_0 and path != GENERATORS_OWN else None
 
 
 def attempt(tree: dict[str, Any]) -> Config:

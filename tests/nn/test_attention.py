@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recjax.nn.attention import CausalSelfAttention, masked_softmax
+from recjax.nn.attention import CausalSelfAttention, SelfAttention, masked_softmax
 
 
 def test_masked_softmax_hand_numbers():
@@ -61,3 +61,24 @@ def test_no_gradient_from_later_positions_or_padding(case):
   assert np.isfinite(slope).all()
   assert not slope[:, 4:].any() and not slope[0, :2].any() and not slope[2].any()
   assert slope[0, 2].any() and slope[1, 0].any()
+
+
+def test_self_attention_equals_a_numpy_twin_and_knows_no_order():
+  rng = np.random.default_rng(1)
+  x = jnp.asarray(rng.normal(size=(2, 3, 5, 6)), jnp.float32)
+  mask = jnp.asarray(rng.random((2, 3, 5)) < 0.6).at[0, 1].set(False)
+  module = SelfAttention(heads=2, width=4)
+  variables = module.init(jax.random.key(0), x, mask)
+  kernels = {n: np.asarray(p["kernel"]) for n, p in variables["params"].items()}
+  assert {n: k.shape for n, k in kernels.items()} == dict.fromkeys(("query", "key", "value"), (6, 4))
+  q, k, v = (np.asarray(x) @ kernels[n] for n in ("query", "key", "value"))
+  expected = np.zeros((2, 3, 5, 4))
+  for a, b, t, h in np.ndindex(2, 3, 5, 2):
+    part, real = slice(2 * h, 2 * h + 2), np.flatnonzero(np.asarray(mask)[a, b])
+    if len(real):
+      weight = np.exp(k[a, b, real, part] @ q[a, b, t, part] / 2**0.5)
+      expected[a, b, t, part] = weight / weight.sum() @ v[a, b, real, part]
+  np.testing.assert_allclose(module.apply(variables, x, mask), expected, atol=2e-6)
+  order = rng.permutation(5)
+  shuffled = module.apply(variables, x[:, :, order], mask[:, :, order])
+  np.testing.assert_allclose(shuffled, expected[:, :, order], atol=2e-6)

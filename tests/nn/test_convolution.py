@@ -81,3 +81,11 @@ def test_attention_pool_of_nothing_is_zero():
   np.testing.assert_array_equal(pooled[0], 0)
   np.testing.assert_array_equal(weights[0], 0)
   np.testing.assert_allclose(pooled[1], 1, rtol=1e-6)
+
+
+def test_attention_pool_has_a_hidden_width_of_its_own():
+  states, mask = jnp.ones((2, 3, 4)), jnp.ones((2, 3), bool)
+  for hidden, width in ((0, 4), (7, 7)):
+    params = AttentionPool(hidden).init(jax.random.key(0), states, mask)["params"]
+    assert params["hidden"]["kernel"].shape == (4, width)
+    assert params["score"]["kernel"].shape == (width, 1)

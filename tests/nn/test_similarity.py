@@ -49,9 +49,13 @@ def test_features_by_hand_and_without_behaviours():
   np.testing.assert_array_equal(slope, 0)
 
 
+# On the device subnormal numbers are 0.
+COSINES = st.floats(-1, 1, width=32, allow_subnormal=False)
+
+
 @settings(max_examples=15, deadline=None)
 @given(
-  st.lists(st.tuples(st.floats(-1, 1, width=32), st.booleans()), min_size=8, max_size=8),
+  st.lists(st.tuples(COSINES, st.booleans()), min_size=8, max_size=8),
   st.permutations(range(8)), st.sampled_from((1, 5, 10)),
 )
 def test_tiers_count_what_is_real_in_any_order(pairs, order, steps):

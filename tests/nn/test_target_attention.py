@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from recjax.errors import ConfigError
-from recjax.nn.target_attention import LocalActivationUnit, TargetAttention, pool
+from recjax.nn.target_attention import (
+  LocalActivationUnit,
+  SparseTargetAttention,
+  TargetAttention,
+  pool,
+)
 
 VALUES = jnp.array([[[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]])
 SCORES = jnp.array([[[0.5, -0.2, 1.0]]])
@@ -20,11 +25,14 @@ def test_pool_hand_numbers():
   interest, weights = pool(SCORES, VALUES, MASK, "softmax")
   np.testing.assert_allclose(interest[0, 0], [0.668188, 0.663624], atol=1e-6)
   np.testing.assert_allclose(weights[0, 0], [0.668188, 0.331812, 0.0], atol=1e-6)
+  interest, weights = pool(SCORES, VALUES, MASK, "relu")
+  np.testing.assert_allclose(interest[0, 0], [0.5, 0.0], atol=1e-6)
+  np.testing.assert_allclose(weights[0, 0], [0.5, 0.0, 0.0], atol=1e-6)
   with pytest.raises(ConfigError, match="Unknown normalize"):
     pool(SCORES, VALUES, MASK, "soft")
 
 
-@pytest.mark.parametrize("normalize", ["none", "softmax"])
+@pytest.mark.parametrize("normalize", ["none", "relu", "softmax"])
 def test_an_empty_history_gives_zero_and_finite_gradients(normalize):
   def total(scores, values):
     return jnp.sum(jnp.square(pool(scores, values, MASK & False, normalize)[0] + 1.0))
@@ -153,3 +161,56 @@ def test_attention_to_nothing_gives_zero_and_zero_gradients_to_keys():
     np.testing.assert_array_equal(slope, 0)
   slope = jax.grad(lambda h: jnp.sum(apply(candidates, h, allowed)))(history)
   assert not np.any(slope[1]) and not np.any(slope[0, 0]) and np.any(slope[0, 1:])
+
+
+def sparse(params, candidates, history, mask, width, normalize="relu", residual=True):
+  unit = SparseTargetAttention(width, normalize, residual)
+  return unit.apply({"params": params}, candidates, history, mask)
+
+
+def plain(matrices, *names):
+  return {n: {"kernel": m} if n != "key" else m for n, m in zip(names, matrices, strict=True)}
+
+
+NAMES = ("query", "key", "value", "output")
+
+
+def test_sparse_attention_by_hand():
+  params = plain([jnp.eye(2)] * 4, *NAMES)
+  history = jnp.array([[[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0], [5.0, 5.0]]])
+  mask = jnp.array([[True, True, True, False]])
+  got, weights = sparse(params, jnp.array([[[1.0, 2.0]]]), history, mask, 2)
+  np.testing.assert_allclose(weights[0, 0], [0.707107, 1.414214, 0, 0], atol=1e-6)
+  np.testing.assert_allclose(got[0, 0], [1.707107, 3.414214], atol=1e-6)
+
+
+@pytest.mark.parametrize("normalize", ["relu", "softmax", "none"])
+@pytest.mark.parametrize("residual", [True, False])
+def test_folded_attention_equals_keys_and_values(normalize, residual):
+  rng = np.random.default_rng(0)
+  matrices = [rng.normal(size=shape) / 2 for shape in ((4, 6), (4, 6), (4, 6), (6, 4))]
+  candidates, history = rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 5, 4))
+  mask = np.array([[0, 1, 1, 1, 1], [0, 0, 0, 0, 0]], bool)
+  params = plain([jnp.asarray(m, jnp.float32) for m in matrices], *NAMES)
+  cast = lambda x: jnp.asarray(x, jnp.float32)
+  got = sparse(params, cast(candidates), cast(history), jnp.asarray(mask), 6, normalize, residual)[0]
+  query, keys, values = candidates @ matrices[0], history @ matrices[1], history @ matrices[2]
+  for c in range(3):
+    scores = np.array([query[0, c] @ keys[0, j] / np.sqrt(6) for j in range(5)])
+    weights = {"relu": np.maximum(scores, 0), "none": scores, "softmax": np.exp(scores)}[normalize]
+    weights = weights * mask[0] / (weights[mask[0]].sum() if normalize == "softmax" else 1)
+    expected = (weights @ values[0]) @ matrices[3] + residual * candidates[0, c]
+    np.testing.assert_allclose(got[0, c], expected, atol=1e-4)
+  # Nothing to find: the candidate, exactly.
+  np.testing.assert_array_equal(got[1], cast(candidates)[1] if residual else 0)
+
+
+def test_sparse_attention_finds_nothing_below_zero_and_has_no_order():
+  params = plain([jnp.eye(2)] * 4, *NAMES)
+  history = jnp.array([[[-1.0, -2.0], [-3.0, 0.5], [-1.0, 0.0]]])
+  mask, candidates = jnp.ones((1, 3), bool), jnp.array([[[1.0, 2.0]]])
+  np.testing.assert_array_equal(sparse(params, candidates, history, mask, 2)[0], candidates)
+  history = jnp.array([[[1.0, 2.0], [3.0, -0.5], [1.0, 0.0]]])
+  one = sparse(params, candidates, history, mask, 2)[0]
+  other = sparse(params, candidates, history[:, ::-1], mask, 2)[0]
+  np.testing.assert_allclose(one, other, atol=1e-6)

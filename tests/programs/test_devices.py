@@ -56,9 +56,10 @@ def test_batches_do_not_depend_on_feed_or_devices(feed, seeds, model):
 
 
 def test_eight_devices_train_as_one(unbroken, tmp_path):
-  reference = unbroken()
-  train(running.short_config(), tmp_path)
-  running.assert_close(reference, tmp_path, **CLOSE)
+  """Ten steps, within a fifth of CLOSE: later a ReLU that switches makes more of what was rounded."""
+  reference = unbroken("train.steps=10")
+  train(running.short_config("train.steps=10"), tmp_path)
+  running.assert_close(reference, tmp_path, rtol=4e-3, atol=4e-4)
   assert running.report(tmp_path)["devices"].startswith("8 x ")
 
 

@@ -129,6 +129,22 @@ def test_settings_reach_the_arm_and_unknown_ones_are_named():
     prove.override(config, ("model.dropout",))
 
 
+def test_what_is_not_defined_for_an_arm_is_a_dash(tmp_path):
+  users = np.arange(1, 5)
+  seeds = {"a": [None, None], "b": [0.7, 0.8], "c": [0.7, 0.9]}
+  values = {"a": 0.5, "b": 0.25, "c": 0.5}
+  made = {n: run(tmp_path / n, seeds[n], users, np.full((2, 4), values[n])) for n in seeds}
+  setting = {"metrics": ("ndcg@10", "auc"), "reference": "b", "seeds": 2}
+  table = prove.table("w", made, setting)
+  assert table["rows"][0]["paired"]["auc"] == {"over_seeds_t_p": None}
+  assert table["rows"][0]["paired"]["ndcg@10"]["users"] == 4
+  assert table["rows"][2]["paired"]["auc"]["over_seeds_t_p"] > 0
+  lines = results._table(results.plain(table))
+  assert next(line for line in lines if line.startswith("| a")).startswith("| a | 0.5000 | – | ")
+  claim = {"name": "x", "metric": "auc", "better": "a", "worse": "b", "margin": -9.0}
+  assert not prove.check({**claim, "world": "w"}, {"w": made})["passed"]
+
+
 def test_every_result_stands_on_its_page(tmp_path, monkeypatch):
   monkeypatch.setattr(results, "FOLDER", tmp_path / "docs" / "results")
   result = {"name": "a", "title": "Steps a second", "command": "python a.py", "page": "performance"}

@@ -6,6 +6,7 @@ import threading
 
 import jax
 import jax.numpy as jnp
+import leftovers
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding
@@ -13,10 +14,7 @@ from jax.sharding import AxisType, NamedSharding
 from recjax.train.checkpoint import CheckpointError, Store, abstract_like, digests
 
 P = jax.P
-# What a failed read leaves behind complains of itself when it is collected.
-pytestmark = pytest.mark.filterwarnings(
-  "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine:RuntimeWarning"
-)
+pytestmark = leftovers.COLLECTED
 
 
 def mesh(data, model):

@@ -3,10 +3,12 @@
 Click tables: rows of a history, a target and a click whose probability is known.
  - `count`: clicks grow with the number of behaviours in the target's category (G-COUNT).
  - `recency`: the same, recent behaviours counting more (G-RECENCY).
+ - `affinity`: recent behaviours count more, and each by a product of fixed factors of its category and
+   the target's instead of whether they are equal (G-RECENCY-TR).
  - `long`: as `count` with 100 behaviours and more noise, so that a short window is not enough.
- - `threads`: users follow cycles of items, and a click is on what comes next (G-CHAIN).
  - `vectors`: as `long`, but of so many items that ids tell little; the category is read from given
    vectors (G-MM, `planted_vectors`).
+ - `threads`: users follow cycles of items, and a click is on what comes next (G-CHAIN).
  - `multi`: items have three categories, one of each kind; clicks grow with the number of kinds in
    which the target's category is frequent among 100 behaviours (G-MULTI).
 Sequences, as an event log:
@@ -15,6 +17,7 @@ Sequences, as an event log:
    that the user likes and has visited lately, so that one needs the last item or the last few.
  - `interest_functions`: topics that move with time, for each user at a velocity of its own
    (`planted_functions`).
+ - `attributes`: users of two groups, half of whose clicks tell the group (`planted_attributes`).
 """
 
 import dataclasses
@@ -26,9 +29,11 @@ import numpy as np
 import pyarrow as pa
 
 from recjax.data.click_table import ClickTable
-from recjax.data.frozen import FrozenTable
+from recjax.data.frozen import KINDS, FrozenTable
 from recjax.data.sources import (
+  planted_attributes,
   planted_functions,
+  planted_interests,
   planted_kinds,
   planted_threads,
   planted_vectors,
@@ -43,24 +48,24 @@ from recjax.registry import unknown
 class Config(Common):
   """Keys of `config.data` for planted data; 0 and -1 stand for the generator's own setting."""
 
-  # "markov", "two_signals", "interest_functions" (event logs), or "count", "recency", "long",
-  # "threads", "multi", "vectors" (click tables).
+  # "markov", "two_signals", "interest_functions", "attributes" (event logs), or "count", "recency",
+  # "affinity", "long", "vectors", "threads", "multi" (click tables).
   generator: str = "markov"
   seed: Count = 0
   # Items; categories are dealt out to them in turn (interest_functions: in blocks). 0: 120 for
-  # markov, 400 for two_signals, 64 for interest_functions, 2048 for click tables, 1024 for threads;
-  # multi has one item for each combination of categories, vectors 20032.
+  # markov, 400 for two_signals, 64 for interest_functions, 1000 for attributes, 2048 for click
+  # tables, 1024 for threads, 20,032 for vectors; multi has one item for each combination of categories.
   num_items: Count = 0
-  # Categories of the items. 0: 8 for markov and interest_functions, 20 for two_signals, 64 for click
-  # tables, 16 of each kind for multi.
+  # Categories of the items. 0: 8 for markov and interest_functions, 20 for two_signals and
+  # attributes, 64 for click tables, 16 of each kind for multi.
   num_categories: Count = 0
-  # Event logs: users; markov and two_signals: events of each, drawn evenly between the two.
+  # Event logs: users; but for interest_functions: events of each, drawn evenly between the two.
   num_users: Positive = 300
   shortest: Positive = 8
   longest: Positive = 30
   # Share of history that is noise: steps off the chain (markov, .2), behaviours outside the user's
-  # interests (count .2, recency .1, long .3, vectors .4, multi .5, interest_functions .1), and off a
-  # thread's cycle (.1). -1: the value here.
+  # interests (count .2, recency and affinity .1, long .3, vectors .4, multi .5, interest_functions .1),
+  # and off a thread's cycle (.1). -1: the value here.
   noise: Annotated[float, Range(-1, 1)] = -1.0
   # two_signals: share of steps to the successor.
   follow: Share = 0.35
@@ -77,37 +82,33 @@ class Config(Common):
   # vectors: glyphs = pixels of a sign for the category, in a style of the item's own, in the place of
   # vectors; random = a random projection of those.
   pictures: str = "none"
+  stored: str = "float32"  # vectors: what their table holds, float32, float16 or int8
 
   def __post_init__(self):
     super().__post_init__()
-    if self.pictures not in planted_vectors.PICTURES:
-      known = planted_vectors.PICTURES
-      raise ConfigError(unknown("value of config.data.pictures", self.pictures, known))
+    for name, known in (("pictures", planted_vectors.PICTURES), ("stored", KINDS)):
+      if getattr(self, name) not in known:
+        raise ConfigError(unknown(f"value of config.data.{name}", getattr(self, name), known))
 
 
 class _Setting(NamedTuple):
   length: int
   interests: int
   noise: float
-  logit: Callable[[np.ndarray], np.ndarray] | None
+  logit: Callable[[np.ndarray], np.ndarray] | None = None
+  relation: Callable[[int], np.ndarray] = planted_interests.equality
   bias: np.ndarray | None = None  # of the logit, by item
 
 
-def _count_logit(hits: np.ndarray) -> np.ndarray:
-  return 2.0 * (np.log1p(hits.sum(1)) - 0.9)
-
-
-def _recency_logit(hits: np.ndarray) -> np.ndarray:
-  age = np.arange(hits.shape[1])[::-1]
-  return 3.0 * (hits @ 0.7**age - 0.5)
-
-
 SETTINGS = {
-  "count": _Setting(20, 4, 0.2, _count_logit),
-  "recency": _Setting(20, 4, 0.1, _recency_logit),
-  "long": _Setting(100, 6, 0.3, _count_logit),
-  "threads": _Setting(30, 2, 0.1, None),
-  "vectors": _Setting(100, 6, 0.4, planted_vectors.logit),
+  "count": _Setting(20, 4, 0.2, planted_interests.count_logit),
+  "recency": _Setting(20, 4, 0.1, planted_interests.recency_logit),
+  "affinity": _Setting(
+    20, 4, 0.1, planted_interests.affinity_logit, planted_interests.affinity
+  ),
+  "long": _Setting(100, 6, 0.3, planted_interests.count_logit),
+  "vectors": _Setting(100, 6, 0.4, planted_interests.vector_logit),
+  "threads": _Setting(30, 2, 0.1),
   "multi": _Setting(100, planted_kinds.KINDS, 0.5, planted_kinds.logit),
 }
 _SPECIAL = {"multi": planted_kinds, "threads": planted_threads}
@@ -128,8 +129,8 @@ def click_table(config: Config) -> ClickTable:
   """The click table that `config.generator` names; every row is a user of its own.
 
   The Bayes AUC of the default settings, which no model can be expected to beat, is about .883
-  (count), .890 (recency), .911 (long), .950 (threads), .862 (vectors) and .735 (multi). Raises
-  ConfigError for settings that cannot work.
+  (count), .890 (recency), .939 (affinity), .911 (long), .860 (vectors), .950 (threads) and .735
+  (multi). Raises ConfigError for settings that cannot work.
   """
   if config.generator not in SETTINGS:
     raise ConfigError(unknown("click table generator", config.generator, SETTINGS))
@@ -154,14 +155,16 @@ def click_table(config: Config) -> ClickTable:
     )
   frozen = {}
   if config.generator == "vectors":
-    given = planted_vectors.Vectors(config.seed, num_items, num_categories, config.pictures)
-    frozen["item"] = FrozenTable(given.codes)
-    setting = setting._replace(bias=config.item_bias * given.bias)
+    frozen["item"] = FrozenTable.of(
+      planted_vectors.vectors(config.seed, num_items, num_categories, config.pictures), config.stored
+    )
+    bias = planted_vectors.biases(config.seed, num_items)
+    setting = setting._replace(bias=config.item_bias * bias)
   sizes = {"train": config.num_train, "test": config.num_test, "validation": config.num_validation}
   parts, start = {}, 1
   for number, (part, rows) in enumerate(sizes.items()):
     rng = np.random.default_rng([config.seed, number])
-    clicks = _SPECIAL[config.generator].clicks if config.generator in _SPECIAL else _clicks
+    clicks = _SPECIAL.get(config.generator, planted_interests).clicks
     made = [
       clicks(rng, min(ROWS, rows - at), num_items, num_categories, setting)
       for at in range(0, max(rows, 1), ROWS)
@@ -193,55 +196,23 @@ def auc(label: np.ndarray, score: np.ndarray) -> float:
   return float((middle[rank[positive]].sum() - hits * (hits + 1) / 2) / (hits * misses))
 
 
-def _clicks(
-  rng: np.random.Generator, rows: int, num_items: int, num_categories: int, setting: _Setting
-) -> dict[str, np.ndarray]:
-  """Rows of a click table; categories count from 0 in here and from 1 in the columns."""
-  length, interests, noise, logit, bias = setting
-  liked = np.argpartition(rng.random((rows, num_categories)), interests - 1, axis=1)[:, :interests]
-  weight = rng.standard_exponential((rows, interests))  # normalised: Dirichlet(1, ..., 1)
-  edges = np.cumsum(weight / weight.sum(1, keepdims=True), axis=1)[:, :-1]
-  which = (rng.random((rows, length))[:, :, None] > edges[:, None, :]).sum(2)
-  history = np.take_along_axis(liked, which, axis=1)
-  anywhere = rng.integers(num_categories, size=(rows, length))
-  history = np.where(rng.random((rows, length)) < noise, anywhere, history)
-  copied = history[np.arange(rows), rng.integers(length, size=rows)]
-  target = np.where(rng.random(rows) < 0.7, copied, rng.integers(num_categories, size=rows))
-
-  def items(category: np.ndarray) -> np.ndarray:
-    turn = rng.integers(num_items // num_categories, size=category.shape)
-    return (turn * num_categories + category + 1).astype(np.int32)
-
-  hist_item, target_item = items(history), items(target)
-  logits = logit((history == target[:, None]).astype(np.float64))
-  bayes = 1.0 / (1.0 + np.exp(-(logits if bias is None else logits + bias[target_item])))
-  return {
-    "hist_item": hist_item,
-    "hist_cat": (history + 1).astype(np.int32),
-    "hist_mask": np.ones((rows, length), np.bool_),
-    "target_item": target_item,
-    "target_cat": (target + 1).astype(np.int32),
-    "label": (rng.random(rows) < bayes).astype(np.float32),
-    "bayes": bayes.astype(np.float32),
-  }
-
-
 def open_source(config: Config) -> Source | ClickTable:
   """The sequences of an event log's generator as a source, or a click table.
 
   `facts` of the log hold `successor` (the next item on the chain by item, entry 0 unused), and for
   markov `noise`: the best possible HR@1 without leaving out seen items is about 1 - noise. Events of
   `two_signals` have a column `step`: start, successor or collaborative. Those of `interest_functions`
-  hold `bayes_hr`, see `planted_functions.best_hit_rates`.
+  hold `bayes_hr`, see `planted_functions.best_hit_rates`; those of `attributes` `neutral_categories`.
   """
   if config.generator in SETTINGS:
     return click_table(config)
   if config.generator == "interest_functions":
     return _functions(config)
+  if config.generator == "attributes":
+    return _attributes(config)
   if config.generator not in SEQUENCES:
-    raise ConfigError(
-      unknown("generator", config.generator, (*SEQUENCES, "interest_functions", *SETTINGS))
-    )
+    known = (*SEQUENCES, "interest_functions", "attributes", *SETTINGS)
+    raise ConfigError(unknown("generator", config.generator, known))
   usual = SEQUENCES[config.generator]
   num_items = config.num_items or usual.num_items
   num_categories = config.num_categories or usual.num_categories
@@ -300,6 +271,31 @@ def _functions(config: Config) -> Source:
     licence=LICENCE,
     place="planted interest functions",
     facts={"bayes_hr": planted_functions.best_hit_rates(config.seed, num_items, topics, noise)},
+  )
+
+
+def _attributes(config: Config) -> Source:
+  num_items, topics = config.num_items or 1000, config.num_categories or 20
+  if num_items % topics or topics % 4 or config.shortest > config.longest:
+    raise ConfigError(
+      "config.data: attributes deals items evenly to categories, a quarter of which each group "
+      f"favours, and needs shortest <= longest, but has {num_items}, {topics}, {config.shortest} and "
+      f"{config.longest}."
+    )
+  made = (config.seed, config.num_users, num_items, topics, config.shortest, config.longest)
+  return Source(
+    name="planted_attributes",
+    fingerprint=fingerprint("attributes", 1, *made),
+    chunks=functools.partial(planted_attributes.clicks, *made),
+    timing="time",
+    items=lambda: _item_table(num_items, lambda place: place % topics).append_column(
+      "vector", planted_attributes.item_vectors(config.seed, num_items, topics)
+    ),
+    users=functools.partial(planted_attributes.user_table, config.seed, config.num_users),
+    way=f"planted, seed {config.seed}",
+    licence=LICENCE,
+    place="planted attributes",
+    facts={"neutral_categories": list(range(1, topics // 2 + 1))},
   )
 
 

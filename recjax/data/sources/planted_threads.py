@@ -26,7 +26,7 @@ def clicks(
   rng: np.random.Generator, rows: int, num_items: int, num_categories: int, setting: Any
 ) -> dict[str, np.ndarray]:
   """Rows of a click table; see `planted`. Threads and places in them count from 0 in here."""
-  length, interests, noise = setting[:3]
+  length, interests, noise, *_ = setting
   size = num_items // num_categories
   followed = np.argpartition(rng.random((rows, num_categories)), interests - 1, axis=1)[:, :interests]
   each, at = np.arange(rows), rng.integers(size, size=(rows, interests))

@@ -9,41 +9,30 @@ common, so that one has to learn what makes them alike.
 
 import numpy as np
 
-from recjax.data.frozen import quantize
-
 ITEMS = 20_032  # 313 of each of 64 categories
 PICTURES = ("none", "glyphs", "random")
 SIZE, _SIGN, _FIELD = 16, 8, 2
 _WIDTH = 16
+_VECTORS, _BIASES = 3, 4  # streams of randomness from one seed; those before are of the clicks
 
 
-def logit(hits: np.ndarray) -> np.ndarray:
-  """Logits [n] of a click; hits [n, L] says where a behaviour has the target's category."""
-  return 1.5 * (np.log1p(hits.sum(1)) - 1.4)
+def vectors(seed: int, num_items: int, num_categories: int, pictures: str) -> np.ndarray:
+  """What is given of items 1, 2, ..., float64 [num_items, M], of categories 0, 1, ... in turn."""
+  rng = np.random.default_rng([seed, _VECTORS])
+  category = np.arange(num_items) % num_categories
+  if pictures == "none":
+    values = rng.normal(size=(num_categories, _WIDTH))[category]
+    values = values + 0.8 * rng.normal(size=values.shape)
+  else:
+    values = draw_signs(rng, category, num_categories).reshape(num_items, -1)
+  if pictures == "random":
+    values = values @ rng.normal(size=(values.shape[1], _WIDTH))
+  return values if pictures == "glyphs" else values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
-class Vectors:
-  """What is given of items, a function of the seed.
-
-  Attributes:
-    codes: int8 [items + 1, M], row 0 zero.
-    bias: float64 [items + 1], N(0, 1).
-  """
-
-  def __init__(self, seed: int, num_items: int, num_categories: int, pictures: str):
-    rng = np.random.default_rng([seed, 100])
-    category = np.arange(num_items) % num_categories
-    self.bias = np.concatenate([[0.0], rng.normal(size=num_items)])
-    if pictures == "none":
-      centre = rng.normal(size=(num_categories, _WIDTH))
-      values = centre[category] + 0.8 * rng.normal(size=(num_items, _WIDTH))
-    else:
-      values = draw_signs(rng, category, num_categories).reshape(num_items, -1)
-    if pictures == "random":
-      values = values @ rng.normal(size=(values.shape[1], _WIDTH))
-    if pictures != "glyphs":
-      values = values / np.linalg.norm(values, axis=1, keepdims=True)
-    self.codes = np.concatenate([np.zeros((1, values.shape[1]), np.int8), quantize(values)])
+def biases(seed: int, num_items: int) -> np.ndarray:
+  """What items add to the logit of a click, float64 [num_items + 1]: N(0, 1), and 0 for padding."""
+  return np.concatenate([[0.0], np.random.default_rng([seed, _BIASES]).normal(size=num_items)])
 
 
 def draw_signs(rng: np.random.Generator, category: np.ndarray, num_categories: int) -> np.ndarray:

@@ -29,15 +29,21 @@ class Config:
   negatives: Positive = 4  # per positive, in training
   candidates: Positive = 100  # per case when evaluating: one positive, the rest negatives
   seed: Count = 0  # of the negatives; fixed, so that models are compared on the same rows
+  times: bool = False  # give the seconds of behaviours and of the candidates' moment as well
   vectors: str = ""  # file of frozen vectors, a row for each number of an item; see data/frozen.py
 
 
 def build(config: Config, log: EventLog, split: Split) -> View:
-  """Rows with user_id, group_id, hist_*, target_*, label, weight; `*` is item, cat, vector if known."""
+  """Rows with user_id, group_id, hist_*, target_*, label, weight; `*` is item, cat, vector if known.
+
+  With `times` also hist_time [B, L] and target_time [B], counted from the log's origin.
+  """
   if not isinstance(log, EventLog):
     raise DataError("The view 'ctr' needs an event log; for a click table take the view 'table'.")
   if config.candidates < 2:
     raise ConfigError("The view 'ctr' needs view.candidates >= 2, a positive and a negative.")
+  if config.times and log.time is None:
+    raise DataError(f"{log.name} has no times: set view.times=False.")
   first = split.train_begin + 1
   user = np.repeat(np.arange(len(first)), np.maximum(split.train_end - first, 0))
   if not len(user):
@@ -60,13 +66,13 @@ def build(config: Config, log: EventLog, split: Split) -> View:
     "candidate": candidate.reshape(-1),
     "label": label.reshape(-1),
   }
-  vectors = given_vectors(config.vectors, log)
-  train = click_rows(log, log.item, config.length, columns, (), vectors)
+  given = _given(config, log)
+  train = click_rows(log, log.item, config.length, columns, (), *given)
   counts = _counts(log, config.length, begin, position, candidate, repeat)
   return View(
     train,
-    _cases(log, config, split.validation, 1, vectors),
-    _cases(log, config, split.test, 2, vectors),
+    _cases(log, config, split.validation, 1, given),
+    _cases(log, config, split.test, 2, given),
     counts,
     {"train_rows": train.count, "negatives": config.negatives, "candidates": config.candidates},
   )
@@ -91,6 +97,11 @@ def unseen_items(log: EventLog, user: np.ndarray, rng: np.random.Generator) -> n
     item[again] = rng.integers(1, width, len(again))
 
 
+def _given(config: Config, log: EventLog) -> tuple[FrozenTable | None, np.ndarray | None]:
+  """Vectors and times, where they are asked for."""
+  return given_vectors(config.vectors, log), log.time if config.times else None
+
+
 def given_vectors(path: str, log: EventLog) -> FrozenTable | None:
   """The frozen vectors of a log's items in a file, if one is named.
 
@@ -113,6 +124,7 @@ def click_rows(
   columns: dict[str, np.ndarray],
   shape: tuple[int, ...],
   vectors: FrozenTable | None = None,
+  times: np.ndarray | None = None,
 ) -> Rows:
   """Rows whose histories are slices of `behaviours`, items in the order of users and times.
 
@@ -124,6 +136,7 @@ def click_rows(
       or [n, C].
     shape: () for one candidate a row, (C,) for several.
     vectors: of items, if given.
+    times: seconds int32 [E] of behaviours; the moment of a row is that of the behaviour at its end.
   """
   with_category = "category" in log.items and "category" in log.vocabularies
   fields = {
@@ -140,6 +153,9 @@ def click_rows(
     fields["target_cat"] = Field("ids" if shape else "id", shape, "category")
   if vectors is not None:
     fields |= vector_fields(vectors, {"hist": (length,), "target": shape})
+  if times is not None:
+    fields["hist_time"] = Field("time", (length,))
+    fields["target_time"] = Field("time", ())
   dtype = position_dtype(columns["end"])
   columns = {
     "item": behaviours,
@@ -153,6 +169,8 @@ def click_rows(
     columns["category"] = np.asarray(log.items["category"], np.int32)
   if vectors is not None:
     columns["item_vectors"] = vectors.codes
+  if times is not None:
+    columns["time"] = times
 
   def gather(xp, columns, index):
     begin, end = columns["begin"][index][:, None], columns["end"][index][:, None]
@@ -172,14 +190,17 @@ def click_rows(
     if with_category:
       batch["hist_cat"] = columns["category"][history]
       batch["target_cat"] = columns["category"][candidate]
-    return batch if vectors is None else {**batch, **gather_vectors(columns["item_vectors"], batch)}
+    if times is not None:
+      batch["hist_time"] = xp.where(mask, columns["time"][xp.where(mask, position, 0)], 0)
+      batch["target_time"] = columns["time"][end[:, 0]]
+    if vectors is not None:
+      batch |= gather_vectors(columns["item_vectors"], batch)
+    return batch
 
   return Rows(len(columns["end"]), columns, gather, Schema(fields, log.vocabularies))
 
 
-def _cases(
-  log: EventLog, config: Config, holdout: Holdout, stream: int, vectors: FrozenTable | None
-) -> Cases:
+def _cases(log: EventLog, config: Config, holdout: Holdout, stream: int, given: tuple) -> Cases:
   count = config.candidates
   rng = np.random.default_rng([config.seed, stream])
   negative = unseen_items(log, np.repeat(holdout.user.astype(np.int64), count - 1), rng)
@@ -191,7 +212,7 @@ def _cases(
     "user": holdout.user, "begin": holdout.begin, "end": holdout.history_end,
     "candidate": candidate, "label": label,
   }
-  rows = click_rows(log, log.item, config.length, columns, (count,), vectors)
+  rows = click_rows(log, log.item, config.length, columns, (count,), *given)
   longest = int((holdout.history_end - holdout.begin).max(initial=1))
   seen = lambda index: ragged(log.item, holdout.begin[index], holdout.history_end[index], longest)
   return Cases(rows, holdout.user, positive[:, None].astype(np.int32), seen)

@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from recjax.data.click_table import ClickTable
-from recjax.data.frozen import FrozenTable
+from recjax.data.frozen import FrozenTable, rows_of
 from recjax.data.schema import Field, Schema
 from recjax.data.views.rows import Cases, Rows, View
 from recjax.errors import ConfigError, DataError
@@ -80,7 +80,7 @@ def _rows(table: FrozenTable, columns: dict[str, np.ndarray], vocabularies: dict
     fields["pair_group"] = Field("id")
 
   def gather(xp, columns, index):
-    batch = {f"{name}_vector": columns["vectors"][columns[name][index]] for name in names}
+    batch = {f"{name}_vector": rows_of(columns["vectors"], columns[name][index]) for name in names}
     return {**batch, "pair_group": columns["group"][index]} if "group" in columns else batch
 
   return Rows(len(columns["first"]), columns, gather, Schema(fields, vocabularies))

@@ -27,7 +27,7 @@ class Config:
 def build(config: Config, data: ClickTable, split: None) -> View:
   """Rows as the table has them: hist_*, target_*, user_id, group_id, label, weight.
 
-  Where items have frozen vectors, so have hist_vector [B, L, M] and target_vector [B, M].
+  Where items have frozen vectors, hist_vector and target_vector are those of hist_item and target_item.
   """
   del split
   if not isinstance(data, ClickTable):

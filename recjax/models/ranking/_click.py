@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from recjax.data.schema import Field, Schema
 from recjax.errors import ConfigError
 from recjax.losses.binary import binary_cross_entropy
-from recjax.models.learner import Learner, Metrics, Objective
+from recjax.models.learner import Learner, Metrics, Objective, Variables
 from recjax.nn.tables import TableSpec, take
 from recjax.registry import unknown
 
@@ -122,6 +122,7 @@ def click_learner(
   draw: Callable | None = None,
   predict: Mapping[str, Callable] | None = None,
   explains: bool = False,
+  penalty: Callable[[Variables], jax.Array] | None = None,
 ) -> Learner:
   """The learner of a network (tables, batch, *, train) -> Outcome, whose batch is `columns`.
 
@@ -138,6 +139,8 @@ def click_learner(
     draw: see `Learner`.
     predict: further prediction functions.
     explains: whether the network returns `weights`, given as predict["explain"], [B, L] or [B, C, L].
+    penalty: variables to a scalar that the mean loss grows by; it may read whole tables, which then
+      cannot be trained by rows.
   """
   factors = dict(factors or {})
 
@@ -161,6 +164,11 @@ def click_learner(
       part = jnp.sum(each * wide["weight"])
       value = value + factor * part
       metrics[name] = (part, weight)
+    if penalty is not None:
+      # The step divides by the weight, also where it adds up parts of a batch.
+      part = penalty(variables) * weight
+      value = value + part
+      metrics["penalty"] = (part, weight)
     return Objective(value, weight, {**metrics, **made.measures}, mutable)
 
   def score(variables, batch):
@@ -173,4 +181,6 @@ def click_learner(
     return weights.reshape(*batch["target_item"].shape, -1)
 
   predictions = {"score": score, **({"explain": explain} if explains else {}), **(predict or {})}
-  return Learner(schema.extend(**(fields or {})), tables, init, loss, predictions, draw)
+  whole = () if penalty is None else tuple(tables)
+  schema = schema.extend(**(fields or {}))
+  return Learner(schema, tables, init, loss, predictions, draw, whole_tables=whole)

@@ -18,6 +18,8 @@ Where we depart from the paper, and why:
   one's states), "aigru" and "agru" are the paper's other three.
 - The reset gate acts on the product with the state, as in the paper's equations (in TensorFlow's cell
   before it). Gates start without a bias; TensorFlow's start at 1.
+- W of the attention starts as the unit matrix: the auxiliary loss makes states similar to what comes
+  next, so that a state that expected the candidate is found from the start.
 - attention="mlp" is that of the authors' code: v -> PReLU(Dense(v)), then DIN's unit with a softmax.
 - auxiliary_head="mlp" is the code's, which scores the pair [h, e] by a network; the paper writes an
   inner product.
@@ -135,7 +137,7 @@ class DIEN(nn.Module):
     """Weights [B, C, L] of states [B, L, W] for candidates [B, C, D]; zero at padding."""
     width = states.shape[-1]
     if self.config.attention == "bilinear":
-      query = nn.Dense(width, use_bias=False, name="query")(candidates)
+      query = nn.Dense(width, use_bias=False, kernel_init=unit_matrix, name="query")(candidates)
       scores = jnp.einsum("bcw,blw->bcl", query, states)
       return masked_softmax(scores, jnp.broadcast_to(mask[:, None], scores.shape))
     query = nn.Dense(width, name="query")(candidates)
@@ -151,6 +153,12 @@ class DIEN(nn.Module):
     return lambda states, behaviours, valid: head(
       jnp.concatenate([states, behaviours], axis=-1), valid, train=train
     )
+
+
+def unit_matrix(key, shape, dtype=jnp.float32):
+  """Initial W [D, W]: ones on the diagonal, so that attention starts as the inner product of L_aux."""
+  del key
+  return jnp.eye(*shape, dtype=dtype)
 
 
 def next_behaviour_loss(

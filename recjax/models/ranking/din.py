@@ -60,7 +60,7 @@ class Config:
   pool: str = "din"  # din | mean (the paper's base model)
   unit_hidden: tuple[Positive, ...] = (32, 16)  # hidden widths of the local activation unit [80, 40]
   unit_activation: str = "prelu"  # sigmoid | relu | prelu | dice [sigmoid]
-  normalize: str = "none"  # none | softmax: what makes weights of the unit's scores [softmax]
+  normalize: str = "none"  # none | relu | softmax: what makes weights of the unit's scores [softmax]
   scale: bool = False  # divide the unit's scores by sqrt of the vectors' width [True]
   # Norm and a square linear layer on the pooled history [True]; a layer norm there would hide how
   # much interest there is.

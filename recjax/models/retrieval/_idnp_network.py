@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from recjax.nn import neural_process as process
 from recjax.nn.convolution import DilatedResidualBlock
+from recjax.nn.dropout import Dropout
 from recjax.nn.pooling import AttentionPool
 from recjax.nn.tables import take
 
@@ -95,7 +96,7 @@ class IDNP(nn.Module):
     for the mean.
     """
     config, mask = self.config, batch["hist_mask"]
-    drop = lambda y: nn.Dropout(config.dropout, deterministic=not train)(y)
+    drop = lambda y: Dropout(config.dropout, deterministic=not train)(y)
     vectors = take(tables["item"], batch["hist_item"]) * mask[..., None].astype(jnp.float32)
     # Every distinct window once; the last one ends with the newest event.
     encoder = InterestEncoder(config, name="encoder")

@@ -78,6 +78,11 @@ def build_next_item(
   if groups < 1:
     raise ConfigError(f"A batch is trained in at least one group of rows, not {groups}.")
   require(schema, "hist_item", "hist_mask", "target_item")
+  if schema.fields["target_item"].shape != schema.fields["hist_item"].shape:
+    raise ConfigError(
+      "The model predicts the next item at every position, and the batch has one target a row: take "
+      "the view 'next_item'."
+    )
   size = schema.vocabularies["item"]
   by_popularity = sampling == "popularity" and loss != "full_softmax"
 

@@ -22,6 +22,7 @@ import numpy as np
 from recjax.data.schema import Schema
 from recjax.models.learner import Learner
 from recjax.models.retrieval._next_item import build_next_item
+from recjax.nn.dropout import Dropout
 from recjax.nn.gru import GRU
 from recjax.nn.tables import TableSpec, take
 from recjax.ranges import Positive, Rate, Weight
@@ -54,9 +55,9 @@ class GRU4Rec(nn.Module):
     config, mask = self.config, batch["hist_mask"]
     x = take(tables["item"], batch["hist_item"])
     for index in range(config.layers):
-      x = nn.Dropout(config.dropout, deterministic=not train)(x)
+      x = Dropout(config.dropout, deterministic=not train)(x)
       x = GRU(config.width, name=f"gru_{index}")(x, mask)
-    x = nn.Dropout(config.dropout, deterministic=not train)(x)
+    x = Dropout(config.dropout, deterministic=not train)(x)
     return x * mask[:, :, None].astype(jnp.float32)
 
 

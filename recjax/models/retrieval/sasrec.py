@@ -30,6 +30,7 @@ from recjax.errors import ConfigError
 from recjax.models.learner import Learner
 from recjax.models.retrieval._next_item import build_next_item, require
 from recjax.nn.attention import CausalSelfAttention
+from recjax.nn.dropout import Dropout
 from recjax.nn.sequence_input import sequence_input
 from recjax.nn.tables import TableSpec
 from recjax.ranges import Count, Positive, Rate, Weight
@@ -97,7 +98,7 @@ class Block(nn.Module):
     ffn_norm = nn.LayerNorm(name="ffn_norm")
 
     def drop(y):
-      return nn.Dropout(config.dropout, deterministic=not train)(y)
+      return Dropout(config.dropout, deterministic=not train)(y)
 
     def ffn(y):
       y = drop(nn.relu(nn.Dense(config.expansion * config.width, name="ffn_in")(y)))

@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from recjax.data.load import load
-from recjax.data.sources import csv
+from recjax.data.sources import text_table
 from recjax.errors import ConfigError, DataError
 
 TEXT = """who,what,when,stars,device
@@ -27,7 +27,7 @@ def read(tmp_path, text, name="log.csv", **options):
 @pytest.mark.parametrize("block", [40, 1 << 20])
 @pytest.mark.parametrize("name", ["log.csv", "log.csv.gz"])
 def test_exact_content(tmp_path, monkeypatch, block, name):
-  monkeypatch.setattr(csv, "BLOCK_BYTES", block)
+  monkeypatch.setattr(text_table, "BLOCK_BYTES", block)
   log = read(tmp_path, TEXT, name, text_columns=("device",))
   assert log.name == "log"
   assert log.users["raw"].tolist() == ["", "Ada, L.", "zoe"]
@@ -92,7 +92,7 @@ def test_malformed(tmp_path, text, message):
 
 
 def test_row_numbers_count_across_blocks(tmp_path, monkeypatch):
-  monkeypatch.setattr(csv, "BLOCK_BYTES", 64)
+  monkeypatch.setattr(text_table, "BLOCK_BYTES", 64)
   rows = [f"u{number},i,{number},1" for number in range(100)]
   for bad, message in (("u,i,x,1", "row 91 holds 'x'"), ("u,i,1", "row 91 has 3 columns")):
     text = "\n".join(["who,what,when,stars", *rows[:90], bad, *rows[90:]])

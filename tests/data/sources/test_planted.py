@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from recjax.config import data_config
+from recjax.data.frozen import quantize
 from recjax.data.load import load
+from recjax.data.sources import planted_attributes as attributes
 from recjax.data.sources import planted_functions as functions
+from recjax.data.sources import planted_interests
 from recjax.data.sources.planted import auc, chain
 from recjax.errors import ConfigError
 
@@ -14,8 +17,10 @@ def table(**options):
   return load({"name": "planted", **options})
 
 
-BAYES = {"count": 0.885, "recency": 0.889, "long": 0.913, "threads": 0.950, "multi": 0.735,
-         "vectors": 0.862}
+BAYES = {
+  "count": 0.885, "recency": 0.889, "affinity": 0.939, "long": 0.913, "vectors": 0.860,
+  "threads": 0.950, "multi": 0.735,
+}
 
 
 @pytest.mark.parametrize("generator, bayes", BAYES.items())
@@ -46,6 +51,37 @@ def test_truth_follows_from_the_columns(generator):
       logit = 2 * (np.log(1 + hits.sum(1)) - 0.9)
     np.testing.assert_allclose(part["bayes"], 1 / (1 + np.exp(-logit)), rtol=1e-5)
     assert part["label"].dtype == part["weight"].dtype == np.float32
+
+
+def test_affinities_fade_like_recency():
+  part = table(generator="affinity", num_train=300, num_categories=8).parts["train"]
+  relation = planted_interests.affinity(8)
+  assert abs(relation.mean()) < 1e-12 and relation.std() > 0.3
+  assert np.abs(relation - relation.T).max() > 0.3
+  factors = np.linalg.svd(relation + 0.0)[1]
+  assert (factors > 1e-6).sum() <= 5  # four factors, and the mean
+  for row in range(0, 300, 60):
+    total = sum(
+      relation[c - 1, part["target_cat"][row] - 1] * 0.7**age
+      for age, c in enumerate(part["hist_cat"][row][::-1])
+    )
+    assert part["bayes"][row] == pytest.approx(1 / (1 + np.exp(-3 * total)), rel=1e-5)
+
+
+def test_vectors_lie_around_their_category():
+  made = table(generator="vectors", num_train=200, num_validation=20, num_test=20, seed=3)
+  vectors = made.frozen["item"].codes
+  assert vectors.shape == (20_033, 16) and vectors.dtype == np.float32
+  assert not vectors[0].any()
+  np.testing.assert_allclose(np.linalg.norm(vectors[1:], axis=1), 1, rtol=1e-5)
+  own = np.stack([vectors[1 + c :: 64].mean(0) for c in range(64)])
+  nearest = np.argmax(vectors[1:2001] @ own.T / np.linalg.norm(own, axis=1), axis=1)
+  assert np.mean(nearest == np.arange(2000) % 64) > 0.8
+  part = made.parts["train"]
+  hits = (part["hist_cat"] == part["target_cat"][:, None]).sum(1)
+  np.testing.assert_allclose(
+    part["bayes"], 1 / (1 + np.exp(-1.5 * (np.log(1 + hits) - 1.4))), rtol=1e-5
+  )
 
 
 def test_threads_are_followed_and_the_truth_is_the_posterior():
@@ -90,8 +126,10 @@ def test_vectors_tell_categories_and_items_have_a_part_of_their_own():
   first = {}
   for item, value in zip(part["target_item"].tolist(), own.tolist(), strict=True):
     assert first.setdefault(item, value) == pytest.approx(value, abs=1e-3)
-  plain = table(generator="vectors", num_items=6400, num_train=2000, seed=3)
-  np.testing.assert_array_equal(plain.frozen["item"].codes, made.frozen["item"].codes)
+  plain = table(generator="vectors", num_items=6400, num_train=2000, seed=3, stored="int8")
+  codes = plain.frozen["item"].codes
+  assert codes.dtype == np.int8
+  np.testing.assert_array_equal(codes, quantize(made.frozen["item"].codes))
   np.testing.assert_array_equal(plain.parts["train"]["hist_item"], part["hist_item"])
 
 
@@ -108,6 +146,8 @@ def test_pictures_of_a_sign_differ_in_place():
   assert best > 0.5 > abs(np.corrcoef(a.ravel(), b.ravel())[0, 1])
   with pytest.raises(ConfigError, match="Unknown value of config.data.pictures 'glyph'"):
     table(generator="vectors", pictures="glyph")
+  with pytest.raises(ConfigError, match="Unknown value of config.data.stored 'int4'.*float16"):
+    table(generator="vectors", stored="int4")
 
 
 def test_interests_noise_and_copied_targets():
@@ -283,3 +323,38 @@ def test_clicks_of_three_kinds():
   counts = np.apply_along_axis(np.bincount, 1, history.reshape(3000, -1), minlength=49)[:, 1:]
   liked = counts.reshape(3000, 3, 16).max(2).mean()
   assert liked == pytest.approx(100 * (1 / 6 + 5 / 6 / 16), abs=0.7)
+
+
+def test_attributes_tell_the_group_by_half_of_the_clicks():
+  log = table(generator="attributes", num_users=800, shortest=20, longest=30, seed=5)
+  lengths = np.diff(log.indptr)[1:]
+  assert lengths.min() == 20 and lengths.max() == 30
+  assert log.vocabularies["group"] == 3 and log.facts["names"]["users.group"] == ["", "a", "b"]
+  group = np.asarray(log.users["group"])[1:] - 1
+  np.testing.assert_array_equal(group, attributes.groups(5, 800))
+  assert 0.4 < group.mean() < 0.6
+  topic = np.asarray(log.items["category"])[log.item] - 1
+  owner = np.repeat(group, lengths)
+  driven = np.asarray(log.facts["names"]["events.drive"])[log.columns["drive"]] == "group"
+  assert driven.mean() == pytest.approx(0.5, abs=0.02)
+  assert (topic[~driven] < 10).all() and (topic[driven] >= 10).all()
+  assert log.facts["neutral_categories"] == list(range(1, 11))
+  own = (topic[driven] - 10) // 5 == owner[driven]
+  assert own.mean() == pytest.approx(0.9, abs=0.02)
+  # Within a block topics are equally likely; a taste is narrower: a user's likeliest topic has much.
+  counts = np.bincount(topic[driven] - 10, minlength=10)
+  assert counts.min() > 0.85 * counts.mean()
+  user = np.repeat(np.arange(800), lengths)
+  tastes = np.zeros((800, 10))
+  np.add.at(tastes, (user[~driven], topic[~driven]), 1)
+  assert 0.4 < (tastes.max(1) / np.maximum(tastes.sum(1), 1)).mean() < 0.7
+  # Vectors: items of a topic lie around its centre, of which each number has the variance 9 / 24.
+  vectors = np.asarray(log.items["vector"])[1:]
+  assert vectors.shape == (1000, 24)
+  centre = np.stack([vectors[t::20].mean(0) for t in range(20)])
+  assert (vectors - centre[np.arange(1000) % 20]).std() == pytest.approx(0.3, abs=0.01)
+  assert centre.std() == pytest.approx((9 / 24) ** 0.5, abs=0.06)
+  again = table(generator="attributes", num_users=800, shortest=20, longest=30, seed=6)
+  assert not np.array_equal(again.item[:100], log.item[:100])
+  with pytest.raises(ConfigError, match="attributes deals items evenly to categories"):
+    table(generator="attributes", num_categories=10)

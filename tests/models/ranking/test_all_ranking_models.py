@@ -38,6 +38,15 @@ CASES = {
     {"keep": 3, "encoder_channels": (3, 2), "encoder_width": 3},
     {"item_width": 0, "category_width": 0, "keep": 3},
   ),
+  "tin": (
+    {"positions": 4}, {"encoding": "none", "norm": "batch"}, {"variant": "paper"},
+    {"representation": False}, {**UNIT, "attention": "unit"}, {"attention": "mean", "norm": "none"},
+    {"encoding": "gap"}, {"encoding": "both", "positions": 4},
+  ),
+  "qin": (
+    {}, {"attention": "softmax", "residual": False}, {"tower": "mlp"}, {"rows": 2, "dropout": 0.2},
+    {"norm": "layer"}, {"vector_width": 4},
+  ),
   "history_search": tuple(
     {**UNIT, "search": search, "keep": 2, "recent": 3, "bits": 8}
     for search in ("sim_soft", "sim_hard", "eta", "twin", "all", "mean", "none")
@@ -51,15 +60,17 @@ ALL = [
   for name, cases in CASES.items() for number in range(len(cases))
 ]
 KEY = jax.random.key(0)
-HISTORY = ("hist_item", "hist_cat", "hist_mask", "hist_vector")
+HISTORY = ("hist_item", "hist_cat", "hist_mask", "hist_time", "hist_vector")
 FURTHER = {
+  "hist_time": Field("time", (LENGTH,)), "target_time": Field("time"),
   "hist_vector": Field("vector", (LENGTH, 4)), "target_vector": Field("vector", (2, 4)),
 }
 
 
 def test_every_ranking_model_is_among_the_cases():
   ranking = {n for n, m in registry.MODULES["model"].items() if m.startswith("recjax.models.ranking.")}
-  assert ranking == set(CASES)
+  # FairRec trains on sessions, not on clicks; its own tests hold it to the same.
+  assert ranking == {*CASES, "fairrec"}
 
 
 def batch_of(seed):
@@ -69,8 +80,10 @@ def batch_of(seed):
     batch[name] = jnp.minimum(batch[name], ITEMS - 1)
   batch["target_cat"], batch["hist_cat"] = category(batch["target_item"]), category(batch["hist_item"])
   rng = np.random.default_rng(seed)
-  draw = lambda field: jnp.asarray(rng.normal(size=(3, *field.shape)), jnp.float32)
-  further = {name: draw(field) for name, field in FURTHER.items()}
+  further = {"target_time": jnp.full(3, 10**6)}
+  for name in ("hist_vector", "target_vector"):
+    further[name] = jnp.asarray(rng.normal(size=(3, *FURTHER[name].shape)), jnp.float32)
+  further["hist_time"] = jnp.asarray(rng.integers(10**6, size=(3, LENGTH)), jnp.int32)
   return {**batch, **further, "weight": jnp.ones(3)}
 
 
@@ -105,6 +118,7 @@ def test_padding_says_nothing(name, number, seed):
 
   dirty = {**batch, "hist_item": jnp.where(batch["hist_mask"], batch["hist_item"], ITEMS)}
   dirty["hist_cat"] = jnp.where(batch["hist_mask"], batch["hist_cat"], 4)
+  dirty["hist_time"] = jnp.where(batch["hist_mask"], batch["hist_time"], 7)
   dirty["hist_vector"] = jnp.where(batch["hist_mask"][:, :, None], batch["hist_vector"], 9.0)
   scores, _, slopes = run(variables, dirty)
   np.testing.assert_allclose(scores, expected, atol=1e-5)

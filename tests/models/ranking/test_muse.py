@@ -94,6 +94,26 @@ def test_lengths_of_vectors_and_their_codes_change_little(made):
   )
 
 
+@pytest.mark.parametrize("kind", ["vector_int8", "vector_float16"])
+def test_stored_vectors_of_padding_and_of_zero_are_harmless(kind):
+  """As tests/models/ranking/test_all_ranking_models.py has it for float32."""
+  learner, variables = compiled(kind=kind)
+  slopes = jax.jit(jax.grad(lambda v, b: learner.loss({**variables, **v}, b, KEY).loss))
+  trained = {n: variables[n] for n in ("params", "tables")}
+  dtype = learner.schema.fields["hist_vector"].dtype
+  batch = toy()
+  batch |= {n: (40 * batch[n]).astype(dtype) for n in ("hist_vector", "target_vector")}
+  none = {n: jnp.zeros_like(batch[n]) for n in ("hist_vector", "target_vector")}
+  for used in (batch, {**batch, **none}, {**batch, "hist_mask": batch["hist_mask"] & False}):
+    assert np.isfinite(learner.predict["score"](variables, used)).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes(trained, used)))
+  dirty = jnp.where(batch["hist_mask"][:, :, None], batch["hist_vector"], dtype.type(-128))
+  np.testing.assert_array_equal(
+    learner.predict["score"](variables, {**batch, "hist_vector": dirty}),
+    learner.predict["score"](variables, batch),
+  )
+
+
 def test_searches_by_hand():
   batch = make_batch(0, 1)
   items = jnp.array([[5, 10, 6, 15, 7, 20]])

@@ -1,5 +1,6 @@
 """Next-item objective: three losses by hand, draws from true ids, compact ids, predictions."""
 
+import dataclasses
 import math
 
 import flax.linen as nn
@@ -185,6 +186,12 @@ def test_mistakes_are_named():
   with pytest.raises(ConfigError, match="needs the training counts"):
     system = learner("sampled_softmax", sampling="popularity")
     system.init(jax.random.key(0), VARIABLES["tables"], BATCH)
+  with pytest.raises(ConfigError, match="one target a row: take the view 'next_item'"):
+    one = dataclasses.replace(SCHEMA.fields["target_item"], shape=())
+    build_next_item(
+      LastItem(), TableSpec("item", 2), Schema({**SCHEMA.fields, "target_item": one},
+      SCHEMA.vocabularies), None, loss="full_softmax",
+    )
   with pytest.raises(ConfigError, match="The batch lacks 'target_item'"):
     fields = {n: f for n, f in SCHEMA.fields.items() if n != "target_item"}
     build_next_item(
