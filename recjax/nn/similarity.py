@@ -15,6 +15,7 @@ import numpy as np
 from recjax.nn.attention import masked_softmax
 
 _UNITS = 127  # code of 1 in int8
+_BLOCK = 256  # behaviours
 
 
 def vector_values(vectors: jax.Array) -> jax.Array:
@@ -31,11 +32,19 @@ def has_vector(vectors: jax.Array) -> jax.Array:
 def cosine(candidates: jax.Array, history: jax.Array) -> jax.Array:
   """Cosines float32 [B, C, L] of candidates [B, C, M] with history [B, L, M]; 0 without a vector.
 
-  Codes are multiplied as whole numbers: no float copy of the history is made.
+  Codes are multiplied as whole numbers. A long history of codes or of float16 is taken in blocks, so
+  that no copy of it in wider numbers is ever whole.
   """
+  candidates, history = map(jax.lax.stop_gradient, (candidates, history))
+  if history.shape[1] <= _BLOCK or history.dtype == jnp.float32:
+    return _cosine(candidates, history)
+  one = lambda behaviour: _cosine(candidates, behaviour[:, None])[:, :, 0]
+  return jnp.moveaxis(jax.lax.map(one, jnp.swapaxes(history, 0, 1), batch_size=_BLOCK), 0, 2)
+
+
+def _cosine(candidates, history):
   coded = candidates.dtype == history.dtype == jnp.int8
   wide = jnp.int32 if coded else jnp.float32
-  candidates, history = map(jax.lax.stop_gradient, (candidates, history))
   if not coded:
     candidates, history = candidates.astype(wide), history.astype(wide)
   dot = jnp.einsum("bcm,blm->bcl", candidates, history, preferred_element_type=wide)

@@ -41,10 +41,11 @@ def test_codes_by_hand():
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10**6))
 def test_codes_change_cosines_little(seed):
+  """Of random pairs; one in fifty changes by more than .01, none of 100,000 by more than .021."""
   x = np.random.default_rng(seed).normal(size=(2, 128))
   x /= np.linalg.norm(x, axis=1, keepdims=True)
   y = quantize(x).astype(np.float64)
-  assert abs(x[0] @ x[1] - y[0] @ y[1] / np.linalg.norm(y[0]) / np.linalg.norm(y[1])) < 0.02
+  assert abs(x[0] @ x[1] - y[0] @ y[1] / np.linalg.norm(y[0]) / np.linalg.norm(y[1])) < 0.025
 
 
 @pytest.mark.parametrize("dtype, error", [("int8", 1 / 127), ("float16", 1e-3), ("float32", 1e-7)])

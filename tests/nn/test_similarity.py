@@ -91,6 +91,18 @@ def test_cosines_equal_a_slow_loop(dtype):
     np.testing.assert_array_equal(slope, 0)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.float16])
+def test_long_histories_go_in_blocks_and_are_never_copied_whole(dtype):
+  rng = np.random.default_rng(0)
+  left = jnp.asarray(rng.integers(-9, 9, (4, 2, 128)), dtype)
+  right = jnp.asarray(rng.integers(-9, 9, (4, 2100, 128)), dtype)
+  run = COSINE.lower(left, right).compile()
+  parts = [COSINE(left, right[:, start : start + 210]) for start in range(0, 2100, 210)]
+  np.testing.assert_allclose(run(left, right), np.concatenate(parts, axis=2), atol=1e-6)
+  wide = 4 * right.size
+  assert run.memory_analysis().temp_size_in_bytes < wide
+
+
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10**6), st.floats(1e-18, 1e18))
 def test_lengths_do_not_matter(seed, scale):
