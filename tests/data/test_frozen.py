@@ -98,7 +98,7 @@ def test_thirty_five_million_rows_cost_what_is_read(tmp_path):
     batch["hist_vector"][:, :, 7], np.vectorize(of.get)(batch["hist_item"])
   )
   assert (batch["target_vector"] == 1).all() and batch["hist_vector"].any()
-  assert resident() - before < 64 << 20
+  assert resident() - before < 32 << 20  # reading ahead would make it 54 and more
 
 
 def test_views_gather_rows_with_numpy_and_jax_alike_and_workers_open_the_file(tmp_path):
