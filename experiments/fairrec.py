@@ -95,7 +95,7 @@ PROOF = {
     _REAL: {
       "config": "experiments/fairrec.py:movielens", "seeds": 5, "reference": "plain",
       "metrics": ("ndcg@10", "session_auc", "probe_auc_list", "probe_f1_list", *_STATES),
-      "arms": ("popularity", "item-kNN", "transition table", "plain", "FairRec"),
+      "arms": ("popularity", "item-kNN", "transition table", "plain", "FairRec", "adversary alone"),
     },
   },
   "arms": {
