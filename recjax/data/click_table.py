@@ -1,8 +1,11 @@
 """A click table: rows that already are examples, in parts, with the truth where it is known."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from recjax.data.frozen import FrozenTable
 
 
 class ClickTable(NamedTuple):
@@ -18,7 +21,7 @@ class ClickTable(NamedTuple):
     bayes_auc: AUC of the true probability by part, which no model can be expected to beat; empty
       where the truth is not known.
     facts: provenance for reports; `bayes_auc` is that of the test part.
-    vectors: what is known of items beside their ids, float32 [items + 1, M]; row 0 is zero.
+    frozen: given vectors by the vocabulary whose ids they have; only "item" is read.
   """
 
   name: str
@@ -26,4 +29,4 @@ class ClickTable(NamedTuple):
   vocabularies: dict[str, int]
   bayes_auc: dict[str, float]
   facts: dict[str, Any]
-  vectors: np.ndarray | None = None
+  frozen: Mapping[str, FrozenTable] = {}

@@ -19,6 +19,8 @@ DTYPES = {
   "mask": np.bool_,
   "float": np.float32,
   "vector": np.float32,
+  "vector_float16": np.float16,
+  "vector_int8": np.int8,
   "label": np.float32,
   "time": np.int32,
   "tokens": np.int32,

@@ -8,7 +8,7 @@ from recjax.errors import ConfigError
 from recjax.nn.normalize import Moments
 from recjax.registry import unknown
 
-ACTIVATIONS = ("sigmoid", "relu", "prelu", "dice")
+ACTIVATIONS = ("sigmoid", "relu", "prelu", "dice", "dice_layer")
 
 
 class Activation(nn.Module):
@@ -17,6 +17,8 @@ class Activation(nn.Module):
   prelu   f(s) = p s + (1 - p) alpha s with p = [s > 0]; alpha starts at 0.25
   dice    the same with p = sigmoid((s - E[s]) / sqrt(Var[s] + 1e-8)), E and Var as in `Moments`;
           alpha starts at 0 (Zhou et al., KDD 2018, arXiv 1706.06978)
+  dice_layer   the same with E and Var over the features of each entry, and 1e-12 added to Var; alpha
+          starts at -0.25 (the code of Wu et al., 2025, arXiv 2512.07216)
   """
 
   kind: str
@@ -29,7 +31,13 @@ class Activation(nn.Module):
     if self.kind == "relu":
       return jax.nn.relu(x)
     axes = tuple(range(x.ndim - 1))
-    if self.kind == "prelu":
+    if self.kind == "dice_layer":
+      wide = x.astype(jnp.float32)
+      centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
+      variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+      gate = jax.nn.sigmoid(centred * jax.lax.rsqrt(variance + 1e-12)).astype(x.dtype)
+      start = -0.25
+    elif self.kind == "prelu":
       gate, start = (x > 0).astype(x.dtype), 0.25
     elif self.kind == "dice":
       mean, variance = Moments(name="moments")(x, mask, train=train)

@@ -38,8 +38,9 @@ def test_vectors_are_those_of_the_items():
   data = load({"name": "planted", "generator": "vectors", **sizes})
   made = table.build(table.Config(), data, None)
   assert made.train.schema.fields["hist_vector"] == Field("vector", (100, 16))
+  vectors = data.frozen["item"].codes
   for rows in (made.train, made.validation.rows):
     batch = gathered(rows)
     for kind in ("hist", "target"):
-      np.testing.assert_array_equal(batch[f"{kind}_vector"], data.vectors[batch[f"{kind}_item"]])
-  assert "vectors" not in batch
+      np.testing.assert_array_equal(batch[f"{kind}_vector"], vectors[batch[f"{kind}_item"]])
+  assert "item_vectors" not in batch

@@ -27,6 +27,25 @@ def test_orthonormal_pairs_are_all_but_certain():
   np.testing.assert_array_equal(hits, 1)
 
 
+def test_further_keys_are_negatives_of_all():
+  """Of 3 rows with 4 more keys, one of them not valid, all alike: log 6."""
+  same = jnp.ones((7, 2))
+  valid = jnp.array([1, 1, 1, 1, 0, 1, 1], bool)
+  loss, hits = info_nce(same[:3], same, valid, 0.5)
+  np.testing.assert_allclose(loss, np.log(6), rtol=1e-6)
+  assert hits.shape == (3,)
+  rng = np.random.default_rng(1)
+  queries, keys = jnp.asarray(rng.normal(size=(3, 4))), jnp.asarray(rng.normal(size=(7, 4)))
+  s = np.asarray(queries) @ np.asarray(keys).T / 0.5
+  s[:, 4] = -np.inf
+  expected = np.log(np.exp(s).sum(1)) - np.diagonal(s)
+  np.testing.assert_allclose(info_nce(queries, keys, valid, 0.5)[0], expected, rtol=1e-5)
+  rows = jnp.asarray(rng.random((3, 7)) < 0.5) | jnp.eye(3, 7, dtype=bool)
+  s = np.where(rows, np.asarray(queries) @ np.asarray(keys).T / 0.5, -np.inf)
+  expected = np.log(np.exp(s).sum(1)) - np.diagonal(s)
+  np.testing.assert_allclose(info_nce(queries, keys, rows, 0.5)[0], expected, rtol=1e-5)
+
+
 def test_left_out_rows_are_nobodys_negatives():
   rng = np.random.default_rng(0)
   queries, keys = (jnp.asarray(rng.normal(size=(6, 3)), jnp.float32) for _ in range(2))

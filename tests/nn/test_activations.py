@@ -29,6 +29,19 @@ def test_dice_hand_numbers():
   np.testing.assert_allclose(dice([1, -2, 3, 4], 1.0), [1, -2, 3, 4], atol=1e-6)
 
 
+def test_dice_of_a_row_by_hand():
+  x, mask = jnp.array([[1.0, 2.0, 3.0, 4.0], [2.0, 2.0, 2.0, 2.0]]), jnp.ones(2, bool)
+  module = Activation("dice_layer")
+  made = module.init(jax.random.key(0), x, mask, train=False)
+  np.testing.assert_array_equal(made["params"]["alpha"], np.full(4, -0.25))
+  ones = {"params": {"alpha": jnp.full(4, 0.25)}}
+  got = module.apply(ones, x, mask, train=True)
+  np.testing.assert_allclose(got[0], [0.405430, 1.085035, 2.122447, 3.378279], atol=1e-6)
+  np.testing.assert_allclose(got[1], np.full(4, 2 * 0.625), atol=1e-6)  # no spread: half open
+  slope = jax.grad(lambda x: module.apply(ones, x, mask, train=True).sum())(x)
+  assert np.isfinite(slope).all()
+
+
 def test_dice_statistics_ignore_masked_entries():
   got = dice([1, 2, 99, 3, -50, 4], 0.25, [True, True, False, True, False, True])
   np.testing.assert_allclose(

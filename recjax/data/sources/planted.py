@@ -6,7 +6,8 @@ Click tables: rows of a history, a target and a click whose probability is known
  - `affinity`: recent behaviours count more, and each by a product of fixed factors of its category and
    the target's instead of whether they are equal (G-RECENCY-TR).
  - `long`: as `count` with 100 behaviours and more noise, so that a short window is not enough.
- - `vectors`: as `long` among 20,032 items that come with vectors, which tell their categories (G-MM).
+ - `vectors`: as `long`, but of so many items that ids tell little; the category is read from given
+   vectors (G-MM, `planted_vectors`).
  - `threads`: users follow cycles of items, and a click is on what comes next (G-CHAIN).
  - `multi`: items have three categories, one of each kind; clicks grow with the number of kinds in
    which the target's category is frequent among 100 behaviours (G-MULTI).
@@ -28,16 +29,18 @@ import numpy as np
 import pyarrow as pa
 
 from recjax.data.click_table import ClickTable
+from recjax.data.frozen import KINDS, FrozenTable
 from recjax.data.sources import (
   planted_attributes,
   planted_functions,
   planted_interests,
   planted_kinds,
   planted_threads,
+  planted_vectors,
 )
 from recjax.data.sources.base import Chunk, Common, Source, fingerprint
 from recjax.errors import ConfigError
-from recjax.ranges import Count, Positive, Range, Share
+from recjax.ranges import Count, Positive, Range, Share, Weight
 from recjax.registry import unknown
 
 
@@ -74,6 +77,18 @@ class Config(Common):
   num_test: Positive = 10_000
   length: Count = 0
   interests: Count = 0
+  # vectors: deviation of an item's own part of the logit of a click.
+  item_bias: Weight = 0.0
+  # vectors: glyphs = pixels of a sign for the category, in a style of the item's own, in the place of
+  # vectors; random = a random projection of those.
+  pictures: str = "none"
+  stored: str = "float32"  # vectors: what their table holds, float32, float16 or int8
+
+  def __post_init__(self):
+    super().__post_init__()
+    for name, known in (("pictures", planted_vectors.PICTURES), ("stored", KINDS)):
+      if getattr(self, name) not in known:
+        raise ConfigError(unknown(f"value of config.data.{name}", getattr(self, name), known))
 
 
 class _Setting(NamedTuple):
@@ -82,6 +97,7 @@ class _Setting(NamedTuple):
   noise: float
   logit: Callable[[np.ndarray], np.ndarray] | None = None
   relation: Callable[[int], np.ndarray] = planted_interests.equality
+  bias: np.ndarray | None = None  # of the logit, by item
 
 
 SETTINGS = {
@@ -127,7 +143,8 @@ def click_table(config: Config) -> ClickTable:
   multi = config.generator == "multi"
   num_categories = config.num_categories or (planted_kinds.CATEGORIES if multi else 64)
   num_items = config.num_items or {
-    "multi": planted_kinds.combinations(num_categories), "threads": 1024, "vectors": 20_032,
+    "multi": planted_kinds.combinations(num_categories), "threads": 1024,
+    "vectors": planted_vectors.ITEMS,
   }.get(config.generator, 2048)
   if config.generator in _SPECIAL:
     _SPECIAL[config.generator].check(num_items, num_categories, setting.interests)
@@ -136,6 +153,13 @@ def click_table(config: Config) -> ClickTable:
       f"config.data: {num_items} items cannot be dealt evenly to {num_categories} categories of "
       f"which a user likes {setting.interests}."
     )
+  frozen = {}
+  if config.generator == "vectors":
+    frozen["item"] = FrozenTable.of(
+      planted_vectors.vectors(config.seed, num_items, num_categories, config.pictures), config.stored
+    )
+    bias = planted_vectors.biases(config.seed, num_items)
+    setting = setting._replace(bias=config.item_bias * bias)
   sizes = {"train": config.num_train, "test": config.num_test, "validation": config.num_validation}
   parts, start = {}, 1
   for number, (part, rows) in enumerate(sizes.items()):
@@ -158,10 +182,7 @@ def click_table(config: Config) -> ClickTable:
     "rows": sizes,
     "bayes_auc": bayes["test"],
   }
-  vectors = None
-  if config.generator == "vectors":
-    vectors = planted_interests.item_vectors(config.seed, num_items, num_categories)
-  return ClickTable(f"planted_{config.generator}", parts, vocabularies, bayes, facts, vectors)
+  return ClickTable(f"planted_{config.generator}", parts, vocabularies, bayes, facts, frozen)
 
 
 def auc(label: np.ndarray, score: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Planted clicks on items of the categories that a user likes, and vectors that stand for categories.
+"""Planted clicks on items of the categories that a user likes.
 
 A click depends on how each behaviour's category relates to the target's: in most worlds whether they
 are equal, in `affinity` by a product of fixed factors, f of the behaviour's and g of the target's.
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 _FACTORS = 4  # of a category in affinity
-_LATENT = 16  # width of the vectors that items are given
 
 
 def count_logit(hits: np.ndarray) -> np.ndarray:
@@ -48,21 +47,11 @@ def affinity(num_categories: int) -> np.ndarray:
   return f @ g.T - (f @ g.T).mean()
 
 
-def item_vectors(seed: int, num_items: int, num_categories: int) -> np.ndarray:
-  """Unit vectors float32 [items + 1, 16] around the centre of each item's category; row 0 is zero."""
-  rng = np.random.default_rng([seed, 3])
-  centre = rng.normal(size=(num_categories, _LATENT))
-  vectors = centre[np.arange(num_items) % num_categories]
-  vectors = vectors + 0.8 * rng.normal(size=vectors.shape)
-  vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-  return np.concatenate([np.zeros((1, _LATENT)), vectors]).astype(np.float32)
-
-
 def clicks(
   rng: np.random.Generator, rows: int, num_items: int, num_categories: int, setting: Any
 ) -> dict[str, np.ndarray]:
   """Rows of a click table; see `planted`. Categories count from 0 in here and from 1 in the columns."""
-  length, interests, noise, logit, relation = setting
+  length, interests, noise, logit, relation, bias = setting
   liked = np.argpartition(rng.random((rows, num_categories)), interests - 1, axis=1)[:, :interests]
   weight = rng.standard_exponential((rows, interests))  # normalised: Dirichlet(1, ..., 1)
   edges = np.cumsum(weight / weight.sum(1, keepdims=True), axis=1)[:, :-1]
@@ -72,18 +61,19 @@ def clicks(
   history = np.where(rng.random((rows, length)) < noise, anywhere, history)
   copied = history[np.arange(rows), rng.integers(length, size=rows)]
   target = np.where(rng.random(rows) < 0.7, copied, rng.integers(num_categories, size=rows))
-  hits = relation(num_categories)[history, target[:, None]]
-  bayes = 1.0 / (1.0 + np.exp(-logit(hits)))
 
   def items(category: np.ndarray) -> np.ndarray:
     turn = rng.integers(num_items // num_categories, size=category.shape)
     return (turn * num_categories + category + 1).astype(np.int32)
 
+  hist_item, target_item = items(history), items(target)
+  logits = logit(relation(num_categories)[history, target[:, None]])
+  bayes = 1.0 / (1.0 + np.exp(-(logits if bias is None else logits + bias[target_item])))
   return {
-    "hist_item": items(history),
+    "hist_item": hist_item,
     "hist_cat": (history + 1).astype(np.int32),
     "hist_mask": np.ones((rows, length), np.bool_),
-    "target_item": items(target),
+    "target_item": target_item,
     "target_cat": (target + 1).astype(np.int32),
     "label": (rng.random(rows) < bayes).astype(np.float32),
     "bayes": bayes.astype(np.float32),

@@ -45,7 +45,7 @@ def clicks(
   target has the liked one of each kind with probability one half.
   """
   del num_items
-  length, _, noise, of_hits, _ = setting
+  length, _, noise, of_hits, *_ = setting
   values = num_categories // KINDS
   liked = rng.integers(values, size=(rows, KINDS))
   history = rng.integers(values, size=(rows, length, KINDS))

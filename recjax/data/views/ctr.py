@@ -6,9 +6,11 @@ once, uniformly. Validation and test set one positive against `candidates` - 1 s
 """
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 
+from recjax.data.frozen import FrozenTable, gather_vectors, open_frozen, vector_fields
 from recjax.data.log import EventLog
 from recjax.data.schema import Field, Schema
 from recjax.data.splits import Holdout, Split
@@ -28,10 +30,11 @@ class Config:
   candidates: Positive = 100  # per case when evaluating: one positive, the rest negatives
   seed: Count = 0  # of the negatives; fixed, so that models are compared on the same rows
   times: bool = False  # give the seconds of behaviours and of the candidates' moment as well
+  vectors: str = ""  # file of frozen vectors, a row for each number of an item; see data/frozen.py
 
 
 def build(config: Config, log: EventLog, split: Split) -> View:
-  """Rows with user_id, group_id, hist_*, target_*, label, weight; `*` is item and, if known, cat.
+  """Rows with user_id, group_id, hist_*, target_*, label, weight; `*` is item, cat, vector if known.
 
   With `times` also hist_time [B, L] and target_time [B], counted from the log's origin.
   """
@@ -63,13 +66,13 @@ def build(config: Config, log: EventLog, split: Split) -> View:
     "candidate": candidate.reshape(-1),
     "label": label.reshape(-1),
   }
-  times = log.time if config.times else None
-  train = click_rows(log, log.item, config.length, columns, (), times)
+  given = _given(config, log)
+  train = click_rows(log, log.item, config.length, columns, (), *given)
   counts = _counts(log, config.length, begin, position, candidate, repeat)
   return View(
     train,
-    _cases(log, config, split.validation, 1),
-    _cases(log, config, split.test, 2),
+    _cases(log, config, split.validation, 1, given),
+    _cases(log, config, split.test, 2, given),
     counts,
     {"train_rows": train.count, "negatives": config.negatives, "candidates": config.candidates},
   )
@@ -94,12 +97,33 @@ def unseen_items(log: EventLog, user: np.ndarray, rng: np.random.Generator) -> n
     item[again] = rng.integers(1, width, len(again))
 
 
+def _given(config: Config, log: EventLog) -> tuple[FrozenTable | None, np.ndarray | None]:
+  """Vectors and times, where they are asked for."""
+  return given_vectors(config.vectors, log), log.time if config.times else None
+
+
+def given_vectors(path: str, log: EventLog) -> FrozenTable | None:
+  """The frozen vectors of a log's items in a file, if one is named.
+
+  Raises ConfigError for a log whose items were renumbered, DataError for a file that does not fit.
+  """
+  if not path:
+    return None
+  if log.facts.get("cleaned", {}).get("items_outside_core"):
+    raise ConfigError(
+      "The rows of view.vectors are items by their first numbers: with it set data.core=0 and "
+      "data.most_popular=0."
+    )
+  return open_frozen(Path(path), log.num_items + 1)
+
+
 def click_rows(
   log: EventLog,
   behaviours: np.ndarray,
   length: int,
   columns: dict[str, np.ndarray],
   shape: tuple[int, ...],
+  vectors: FrozenTable | None = None,
   times: np.ndarray | None = None,
 ) -> Rows:
   """Rows whose histories are slices of `behaviours`, items in the order of users and times.
@@ -111,6 +135,7 @@ def click_rows(
     columns: user [n]; begin and end [n] of its history in `behaviours`; candidate and label [n],
       or [n, C].
     shape: () for one candidate a row, (C,) for several.
+    vectors: of items, if given.
     times: seconds int32 [E] of behaviours; the moment of a row is that of the behaviour at its end.
   """
   with_category = "category" in log.items and "category" in log.vocabularies
@@ -126,6 +151,8 @@ def click_rows(
   if with_category:
     fields["hist_cat"] = Field("ids", (length,), "category")
     fields["target_cat"] = Field("ids" if shape else "id", shape, "category")
+  if vectors is not None:
+    fields |= vector_fields(vectors, {"hist": (length,), "target": shape})
   if times is not None:
     fields["hist_time"] = Field("time", (length,))
     fields["target_time"] = Field("time", ())
@@ -140,6 +167,8 @@ def click_rows(
   }
   if with_category:
     columns["category"] = np.asarray(log.items["category"], np.int32)
+  if vectors is not None:
+    columns["item_vectors"] = vectors.codes
   if times is not None:
     columns["time"] = times
 
@@ -164,12 +193,14 @@ def click_rows(
     if times is not None:
       batch["hist_time"] = xp.where(mask, columns["time"][xp.where(mask, position, 0)], 0)
       batch["target_time"] = columns["time"][end[:, 0]]
+    if vectors is not None:
+      batch |= gather_vectors(columns["item_vectors"], batch)
     return batch
 
   return Rows(len(columns["end"]), columns, gather, Schema(fields, log.vocabularies))
 
 
-def _cases(log: EventLog, config: Config, holdout: Holdout, stream: int) -> Cases:
+def _cases(log: EventLog, config: Config, holdout: Holdout, stream: int, given: tuple) -> Cases:
   count = config.candidates
   rng = np.random.default_rng([config.seed, stream])
   negative = unseen_items(log, np.repeat(holdout.user.astype(np.int64), count - 1), rng)
@@ -181,8 +212,7 @@ def _cases(log: EventLog, config: Config, holdout: Holdout, stream: int) -> Case
     "user": holdout.user, "begin": holdout.begin, "end": holdout.history_end,
     "candidate": candidate, "label": label,
   }
-  times = log.time if config.times else None
-  rows = click_rows(log, log.item, config.length, columns, (count,), times)
+  rows = click_rows(log, log.item, config.length, columns, (count,), *given)
   longest = int((holdout.history_end - holdout.begin).max(initial=1))
   seen = lambda index: ragged(log.item, holdout.begin[index], holdout.history_end[index], longest)
   return Cases(rows, holdout.user, positive[:, None].astype(np.int32), seen)

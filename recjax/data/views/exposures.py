@@ -12,7 +12,7 @@ import numpy as np
 
 from recjax.data.log import EventLog
 from recjax.data.splits import Split
-from recjax.data.views.ctr import click_rows, occurrences
+from recjax.data.views.ctr import click_rows, given_vectors, occurrences
 from recjax.data.views.next_item import ragged
 from recjax.data.views.rows import Cases, Rows, View
 from recjax.errors import ConfigError, DataError
@@ -30,10 +30,11 @@ class Config:
   earlier: str = ""  # user column of earlier items, oldest first, 0 for none
   # User column with the time (Unix seconds) that they reach to: exposures not after it are left out.
   earlier_until: str = ""
+  vectors: str = ""  # file of frozen vectors, a row for each number of an item; see data/frozen.py
 
 
 def build(config: Config, log: EventLog, split: Split) -> View:
-  """Rows with user_id, group_id, hist_*, target_*, label, weight; `*` is item and, if known, cat."""
+  """Rows with user_id, group_id, hist_*, target_*, label, weight; `*` is item, cat, vector if known."""
   if not isinstance(log, EventLog):
     raise DataError("The view 'exposures' needs an event log; for a click table take 'table'.")
   if "test_cut" not in split.facts:
@@ -47,7 +48,7 @@ def build(config: Config, log: EventLog, split: Split) -> View:
   behaviours, begin, end = histories(owner, time, np.asarray(log.item), label, earlier)
   known = time > until[owner]
   cuts = [np.iinfo(np.int64).min, split.facts["cut"], split.facts["test_cut"], None]
-  parts = []
+  parts, vectors = [], given_vectors(config.vectors, log)
   for low, high in zip(cuts[:-1], cuts[1:], strict=True):
     inside = known & (time >= low) & (True if high is None else time < high)
     at = np.flatnonzero(inside)
@@ -57,7 +58,7 @@ def build(config: Config, log: EventLog, split: Split) -> View:
       "user": owner[at], "begin": begin[at], "end": end[at], "candidate": np.asarray(log.item)[at],
       "label": label[at],
     }
-    parts.append((at, click_rows(log, behaviours, config.length, columns, ())))
+    parts.append((at, click_rows(log, behaviours, config.length, columns, (), vectors)))
   train = parts[0][0]
   start = np.maximum(begin[train], end[train] - config.length)
   return View(

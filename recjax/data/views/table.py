@@ -5,11 +5,13 @@ import dataclasses
 import numpy as np
 
 from recjax.data.click_table import ClickTable
+from recjax.data.frozen import gather_vectors, vector_fields
 from recjax.data.schema import Field, Schema
 from recjax.data.views.rows import Cases, Rows, View
 from recjax.errors import DataError
 
 _VOCABULARY = {"item": "item", "cat": "category", "id": "user"}
+_VECTORS = "item_vectors"  # the column that all rows share
 _LEFT_OUT = ("bayes",)  # the truth is for judging, not for learning
 
 
@@ -25,7 +27,7 @@ class Config:
 def build(config: Config, data: ClickTable, split: None) -> View:
   """Rows as the table has them: hist_*, target_*, user_id, group_id, label, weight.
 
-  Where items have vectors, hist_vector and target_vector are those of hist_item and target_item.
+  Where items have frozen vectors, hist_vector and target_vector are those of hist_item and target_item.
   """
   del split
   if not isinstance(data, ClickTable):
@@ -61,20 +63,17 @@ def _shuffled(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _rows(data: ClickTable, part: str) -> Rows:
   columns = {n: c for n, c in data.parts[part].items() if n not in _LEFT_OUT}
   fields = {name: _field(name, column) for name, column in columns.items()}
-  if data.vectors is not None:
-    columns = {**columns, "vectors": data.vectors}
-    for name in ("hist", "target"):
-      shape = (*fields[f"{name}_item"].shape, data.vectors.shape[1])
-      fields[f"{name}_vector"] = Field("vector", shape)
+  count, frozen = len(columns["label"]), data.frozen.get("item")
+  if frozen is not None:
+    shapes = {prefix: columns[f"{prefix}_item"].shape[1:] for prefix in ("hist", "target")}
+    fields |= vector_fields(frozen, shapes)
+    columns[_VECTORS] = frozen.codes
 
   def gather(xp, columns, index):
-    batch = {name: column[index] for name, column in columns.items() if name != "vectors"}
-    if "vectors" in columns:
-      for name in ("hist", "target"):
-        batch[f"{name}_vector"] = columns["vectors"][batch[f"{name}_item"]]
-    return batch
+    batch = {name: column[index] for name, column in columns.items() if name != _VECTORS}
+    return batch if frozen is None else {**batch, **gather_vectors(columns[_VECTORS], batch)}
 
-  return Rows(len(columns["label"]), columns, gather, Schema(fields, data.vocabularies))
+  return Rows(count, columns, gather, Schema(fields, data.vocabularies))
 
 
 def _field(name: str, column: np.ndarray) -> Field:

@@ -22,9 +22,21 @@ def newest(history: jax.Array, mask: jax.Array, count: int) -> tuple[jax.Array, 
 
   N is the smaller of count and L; what is left over comes first, and is zero.
   """
-  place, real = top_behaviours(recency(mask)[:, None], mask[:, None], count)
-  place, real = place[:, 0, ::-1], real[:, 0, ::-1]
+  place, real = newest_places(mask, count)
   return jnp.take_along_axis(history, place[:, :, None], axis=1) * real[:, :, None], real
+
+
+def newest_places(mask: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+  """Places [B, N] of the newest real behaviours, newest last, and which are real; see `newest`."""
+  place, real = top_behaviours(recency(mask)[:, None], mask[:, None], count)
+  return place[:, 0, ::-1], real[:, 0, ::-1]
+
+
+def same_category(batch: Mapping[str, jax.Array]) -> jax.Array:
+  """True [B, C, L] where behaviour and candidate share a category, the same of several."""
+  wanted, known = batch["target_cat"][:, :, None], batch["hist_cat"][:, None]
+  same = (wanted == known) & (known != 0)
+  return jnp.any(same.reshape(*same.shape[:3], -1), axis=-1)
 
 
 class LongShortTower(nn.Module):

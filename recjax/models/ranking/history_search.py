@@ -41,7 +41,12 @@ from recjax.models.ranking._click import (
   item_tables,
   item_vectors,
 )
-from recjax.models.ranking._long_history import LongShortTower, newest, real_history
+from recjax.models.ranking._long_history import (
+  LongShortTower,
+  newest,
+  real_history,
+  same_category,
+)
 from recjax.nn.activations import ACTIVATIONS
 from recjax.nn.normalize import NORMS
 from recjax.nn.simhash import hamming, hash_bits
@@ -90,7 +95,7 @@ class HistorySearch(nn.Module):
     allowed = jnp.broadcast_to(mask[:, None], (*candidates.shape[:2], mask.shape[1]))
     relevance, keep = None, config.keep
     if config.search == "sim_hard":
-      allowed = allowed & _same_category(batch)
+      allowed = allowed & same_category(batch)
       relevance = jnp.broadcast_to(recency(mask)[:, None], allowed.shape)
     elif config.search == "sim_soft":
       width = candidates.shape[-1]
@@ -121,13 +126,6 @@ class HistorySearch(nn.Module):
     )
     recent = newest(history, mask, config.recent)
     return Outcome(tail(candidates, long, *recent, counted, train=train), losses=losses)
-
-
-def _same_category(batch):
-  """True [B, C, L] where behaviour and candidate share a category, the same of several."""
-  wanted, known = batch["target_cat"][:, :, None], batch["hist_cat"][:, None]
-  same = (wanted == known) & (known != 0)
-  return jnp.any(same.reshape(*same.shape[:3], -1), axis=-1)
 
 
 def build(

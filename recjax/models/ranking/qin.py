@@ -41,6 +41,7 @@ from recjax.models.ranking._click import Outcome, check_names, click_learner, it
 from recjax.nn.activations import ACTIVATIONS
 from recjax.nn.normalize import NORMS
 from recjax.nn.quadratic import QuadraticTower
+from recjax.nn.similarity import vector_values
 from recjax.nn.tables import TableSpec, take, take_mean
 from recjax.nn.target_attention import NORMALIZERS, SparseTargetAttention
 from recjax.nn.tower import CTRTower
@@ -95,7 +96,7 @@ class QIN(nn.Module):
         categories = batch[f"{prefix}_cat"].reshape(*batch[f"{prefix}_item"].shape, -1)
         made.append(take_mean(tables["category"], categories))
       if config.vector_width:
-        made.append(project(jax.lax.stop_gradient(batch[f"{prefix}_vector"])))
+        made.append(project(vector_values(batch[f"{prefix}_vector"])))
       return jnp.concatenate(made, axis=-1)
 
     candidates = vectors("target")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from recjax.config import data_config
+from recjax.data.frozen import quantize
 from recjax.data.load import load
 from recjax.data.sources import planted_attributes as attributes
 from recjax.data.sources import planted_functions as functions
@@ -69,11 +70,12 @@ def test_affinities_fade_like_recency():
 
 def test_vectors_lie_around_their_category():
   made = table(generator="vectors", num_train=200, num_validation=20, num_test=20, seed=3)
-  assert made.vectors.shape == (20_033, 16) and made.vectors.dtype == np.float32
-  assert not made.vectors[0].any()
-  np.testing.assert_allclose(np.linalg.norm(made.vectors[1:], axis=1), 1, rtol=1e-5)
-  own = np.stack([made.vectors[1 + c :: 64].mean(0) for c in range(64)])
-  nearest = np.argmax(made.vectors[1:2001] @ own.T / np.linalg.norm(own, axis=1), axis=1)
+  vectors = made.frozen["item"].codes
+  assert vectors.shape == (20_033, 16) and vectors.dtype == np.float32
+  assert not vectors[0].any()
+  np.testing.assert_allclose(np.linalg.norm(vectors[1:], axis=1), 1, rtol=1e-5)
+  own = np.stack([vectors[1 + c :: 64].mean(0) for c in range(64)])
+  nearest = np.argmax(vectors[1:2001] @ own.T / np.linalg.norm(own, axis=1), axis=1)
   assert np.mean(nearest == np.arange(2000) % 64) > 0.8
   part = made.parts["train"]
   hits = (part["hist_cat"] == part["target_cat"][:, None]).sum(1)
@@ -106,6 +108,46 @@ def test_threads_are_followed_and_the_truth_is_the_posterior():
     assert part["label"][chosen].mean() == pytest.approx(part["bayes"][chosen].mean(), abs=0.02)
   with pytest.raises(ConfigError, match="threads needs 64 cycles of equally many items, 3 or more"):
     table(generator="threads", num_items=100)
+
+
+def test_vectors_tell_categories_and_items_have_a_part_of_their_own():
+  made = table(generator="vectors", num_items=6400, num_train=2000, item_bias=2.0, seed=3)
+  codes = made.frozen["item"].codes.astype(np.float64)
+  assert codes.shape == (6401, 16) and not codes[0].any()
+  unit = codes[1:] / np.linalg.norm(codes[1:], axis=1, keepdims=True)
+  category = np.arange(6400) % 64
+  near = unit[:200] @ unit.T
+  same = category[:200, None] == category[None]
+  assert near[same].mean() > 0.5 and abs(near[~same].mean()) < 0.1
+  part = made.parts["train"]
+  hits = (part["hist_cat"] == part["target_cat"][:, None]).sum(1)
+  own = np.log(part["bayes"] / (1 - part["bayes"])) - 1.5 * (np.log1p(hits) - 1.4)
+  assert own.std() == pytest.approx(2.0, rel=0.1)
+  first = {}
+  for item, value in zip(part["target_item"].tolist(), own.tolist(), strict=True):
+    assert first.setdefault(item, value) == pytest.approx(value, abs=1e-3)
+  plain = table(generator="vectors", num_items=6400, num_train=2000, seed=3, stored="int8")
+  codes = plain.frozen["item"].codes
+  assert codes.dtype == np.int8
+  np.testing.assert_array_equal(codes, quantize(made.frozen["item"].codes))
+  np.testing.assert_array_equal(plain.parts["train"]["hist_item"], part["hist_item"])
+
+
+def test_pictures_of_a_sign_differ_in_place():
+  glyphs, random = (
+    table(generator="vectors", num_items=640, num_train=20, pictures=kind).frozen["item"]
+    for kind in ("glyphs", "random")
+  )
+  assert (glyphs.width, random.width) == (256, 16) and not glyphs.codes[0].any()
+  pictures = glyphs.values(np.arange(1, 641)).reshape(-1, 16, 16)
+  a, b = pictures[0], pictures[64]  # of one category
+  shifts = [np.roll(b, (i, j), (0, 1)) for i in range(16) for j in range(16)]
+  best = max(np.corrcoef(a.ravel(), s.ravel())[0, 1] for s in shifts)
+  assert best > 0.5 > abs(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+  with pytest.raises(ConfigError, match="Unknown value of config.data.pictures 'glyph'"):
+    table(generator="vectors", pictures="glyph")
+  with pytest.raises(ConfigError, match="Unknown value of config.data.stored 'int4'.*float16"):
+    table(generator="vectors", stored="int4")
 
 
 def test_interests_noise_and_copied_targets():

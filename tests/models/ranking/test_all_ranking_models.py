@@ -31,6 +31,13 @@ CASES = {
     {**UNIT, "bits": 6, "recent": 3}, {"bits": 6, "unit_hidden": (), "group": 1},
     {**UNIT, "estimate": "expected"}, {"bits": 6, "reading": "count"},
   ),
+  "muse": (
+    {"keep": 3, "recent": 2}, {"keep": 3, "recent": 2, "similar": False, "norm": "batch"},
+    {"search": "ids", "keep": 2}, {"search": "category", "keep": 2, "recent": 0},
+    {"search": "recent", "keep": 2, "tiers": 0}, {"keep": 0, "recent": 3},
+    {"keep": 3, "encoder_channels": (3, 2), "encoder_width": 3},
+    {"item_width": 0, "category_width": 0, "keep": 3},
+  ),
   "tin": (
     {"positions": 4}, {"encoding": "none", "norm": "batch"}, {"variant": "paper"},
     {"representation": False}, {**UNIT, "attention": "unit"}, {"attention": "mean", "norm": "none"},
@@ -56,7 +63,7 @@ KEY = jax.random.key(0)
 HISTORY = ("hist_item", "hist_cat", "hist_mask", "hist_time", "hist_vector")
 FURTHER = {
   "hist_time": Field("time", (LENGTH,)), "target_time": Field("time"),
-  "hist_vector": Field("vector", (LENGTH, 3)), "target_vector": Field("vector", (2, 3)),
+  "hist_vector": Field("vector", (LENGTH, 4)), "target_vector": Field("vector", (2, 4)),
 }
 
 
@@ -138,13 +145,14 @@ def test_no_gradient_is_undefined(name, number):
   for used, given_batch in (
     (variables, empty), (zero, batch), (zero, empty), (still, batch),
     (variables, {**batch, "weight": jnp.zeros(3)}),
+    (variables, {**batch, **{name: batch[name] * 0 for name in FURTHER}}),
     (variables, {**batch, "target_item": batch["target_item"] * 0}),
   ):
     scores, loss, slopes = run(used, given_batch)
     assert np.isfinite(scores).all() and np.isfinite(loss)
     for path, leaf in jax.tree.leaves_with_path(slopes):
       assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
-  other = {**empty, "hist_item": empty["hist_item"] * 0, "hist_cat": empty["hist_cat"] * 0}
+  other = {**empty, **{name: empty[name] * 0 for name in HISTORY if name != "hist_mask"}}
   np.testing.assert_array_equal(run(variables, empty)[0], run(variables, other)[0])
 
 
@@ -152,7 +160,7 @@ def test_no_gradient_is_undefined(name, number):
 def test_items_of_several_categories(name):
   several = {"hist_cat": Field("ids", (LENGTH, 3), "category"),
              "target_cat": Field("ids", (2, 3), "category")}
-  fields = {**schema(2).fields, **several}
+  fields = {**schema(2).fields, **FURTHER, **several}
   module = registry.resolve("model", name)
   learner = module.build(
     module.Config(**{**SMALL, **CASES[name][0]}), Schema(fields, schema().vocabularies)
@@ -171,7 +179,7 @@ def test_items_of_several_categories(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_without_categories(name):
-  fields = {n: f for n, f in schema(2).fields.items() if "cat" not in n}
+  fields = {n: f for n, f in {**schema(2).fields, **FURTHER}.items() if "cat" not in n}
   spec = Schema(fields, {"item": ITEMS + 1})
   module = registry.resolve("model", name)
   learner = module.build(module.Config(**{**SMALL, **CASES[name][0], "category_width": 0}), spec)

@@ -141,6 +141,14 @@ def test_given_vectors_are_read_and_may_be_all_there_is():
     lambda b: learner.loss(variables, {**batch, **b}, KEY).loss
   )({n: batch[n] for n in ("hist_vector", "target_vector")})
   assert not any(np.any(leaf) for leaf in jax.tree.leaves(slope))
+  # int8 codes stand for c / 127, and whatever is stored is read.
+  codes = {n: np.trunc(20 * batch[n]).astype(np.int8) for n in VECTORS}
+  read = {n: jnp.asarray(c / 127, jnp.float32) for n, c in codes.items()}
+  for stored in (codes, {n: x.astype(np.float16) for n, x in read.items()}):
+    np.testing.assert_allclose(
+      learner.predict["score"](variables, {**batch, **stored}),
+      learner.predict["score"](variables, {**batch, **read}), atol=2e-3,
+    )
 
 
 def test_decay_is_of_all_tables_and_the_projection():
