@@ -27,7 +27,8 @@ BATCH, LENGTH, WIDTH, CATEGORIES, USERS = 1024, 50, 16, 500, 8192
 UNIT, TOWER, CLIP, RATE = (32, 16), (64, 32), 10.0, 1e-3
 STEPS, REPEATS = 10, 5  # of a window, and windows after the first
 LEAST, AT = 3.0, 1_000_000  # times as fast, at so many items
-CLOSE = 0.05  # of the log losses of the first window
+CLOSE = 0.02  # of the log losses of the first window
+DEVIATION = 1e-4  # of the initial vectors, FuxiCTR's
 OURS, DENSE = "recjax, tables by rows", "recjax, dense tables"
 READY, LOADED = "FuxiCTR, batches ready", "FuxiCTR, its loader"
 SYSTEMS = (OURS, DENSE, READY, LOADED)
@@ -82,7 +83,8 @@ def measure(model: str, items: int, training: str) -> dict[str, Any]:
   parts = dict.fromkeys(("train", "validation", "test"), columns)
   view = table.build(table.Config(), ClickTable("made up", parts, sizes, {}, {}), None)
   same = {
-    "item_width": WIDTH, "category_width": WIDTH, "hidden": TOWER, "activation": "relu", "norm": "none",
+    "item_width": WIDTH, "category_width": WIDTH, "stddev": DEVIATION, "hidden": TOWER,
+    "activation": "relu", "norm": "none",
   }
   learner = {
     "DIN": lambda: din.build(
@@ -158,15 +160,15 @@ def ratio(found: dict[str, list[dict[str, Any]]], own: str, peer: str) -> float:
 
 
 def claims(runs: dict[str, dict[int, dict[str, list[dict[str, Any]]]]]) -> list[dict[str, Any]]:
-  """What must hold of runs by model, items, system and round; the peer counts at its better figure."""
+  """What must hold of runs by model, items, system and round."""
   stated = []
   for model, by_items in runs.items():
     items = max(by_items) if AT not in by_items else AT
-    times = min(ratio(by_items[items], OURS, peer) for peer in (READY, LOADED))
+    times, ready = (ratio(by_items[items], OURS, peer) for peer in (LOADED, READY))
     stated.append({
       "name": f"{model} is faster", "passed": times >= LEAST,
       "text": f"{model} trains {times:.1f} times as many samples a second as FuxiCTR's at {items:,} "
-      f"items, at least {LEAST:g}",
+      f"items, at least {LEAST:g}; {ready:.1f} times where its batches are ready",
     })
   apart = 0.0
   for by_items in runs.values():
@@ -225,8 +227,7 @@ def main() -> None:
     f"FuxiCTR's does not have. Medians of {arguments.rounds} rounds in which systems and sizes take "
     "turns, each in a process of its own with all cores; times as fast is the median of the ratios of "
     "each round. By rows, Adam moves the rows of a batch; densely, as in FuxiCTR, all of them. Losses "
-    f"are means of {STEPS} steps, the first and the last that were run: FuxiCTR starts its vectors at "
-    "a deviation of .0001, recjax at .1.",
+    f"are means of {STEPS} steps, the first and the last that were run.",
     "tables": [{
       "caption": f"{model}: samples a second",
       "columns": ["items", "system", "samples/s", "recjax by rows is times as fast", "first log loss",

@@ -36,7 +36,7 @@ def test_rows_are_what_they_say():
 @pytest.mark.parametrize("training", ["rows", "dense"])
 def test_a_model_is_measured(model, training):
   found = bench.measure(model, 101, training)
-  assert found["samples"] > 0 and abs(found["first_loss"] - np.log(2)) < 0.1
+  assert found["samples"] > 0 and abs(found["first_loss"] - np.log(2)) < 0.02
 
 
 def test_files_hold_the_same_rows(tmp_path):
@@ -68,9 +68,9 @@ def test_claims_refuse_slowness_and_other_tasks():
   for model, items, name, key, value, expected in (
     ("DIN", 1_000_000, bench.OURS, "samples", 290.0, [False, True, True]),
     ("DIEN", 1_000_000, bench.LOADED, "samples", 150.0, [True, False, True]),
-    ("DIEN", 1_000_000, bench.READY, "samples", 150.0, [True, False, True]),
+    ("DIEN", 1_000_000, bench.READY, "samples", 150.0, [True] * 3),
     ("DIEN", 10_000, bench.OURS, "samples", 10.0, [True] * 3),
-    ("DIN", 10_000, bench.READY, "first_loss", 0.75, [True, True, False]),
+    ("DIN", 10_000, bench.READY, "first_loss", 0.72, [True, True, False]),
   ):
     wrong = copy.deepcopy(runs)
     for found in wrong[model][items][name][:2]:
@@ -87,5 +87,5 @@ def test_fuxictr_is_installed_and_measured(model, tmp_path_factory):
   for loader in (False, True):
     found = bench.measure_peer(model, 101, loader, home / "files", home)
     assert found["version"] == "2.3.10" and found["samples"] > 0
-    assert abs(found["first_loss"] - np.log(2)) < 0.1
+    assert abs(found["first_loss"] - np.log(2)) < 0.02
     assert json.dumps(found)
