@@ -13,10 +13,8 @@ import argparse
 import json
 import os
 import pathlib
-import resource
 import subprocess
 import sys
-import time
 
 import numpy as np
 from machine import machine
@@ -33,15 +31,13 @@ def measure(rows: int, optimizer: str) -> dict[str, float]:
   """Times steps and reads memory for one table size, in this process."""
   import jax
   import jax.numpy as jnp
+  from training import peak, run_windows
 
   from recjax.config import Config, Mesh, Optimizer, Tables, Train
   from recjax.data.schema import Field, Schema
   from recjax.data.views.rows import Rows
   from recjax.models.learner import Learner, Objective
   from recjax.nn.tables import TableSpec, take
-  from recjax.train.feeds import make_feed
-  from recjax.train.mesh import make_mesh
-  from recjax.train.step import Updater
 
   fields = {
     "hist_item": Field("ids", (LENGTH,), "item"), "target_item": Field("ids", (LENGTH,), "item")
@@ -67,34 +63,13 @@ def measure(rows: int, optimizer: str) -> dict[str, float]:
     train=Train(batch_size=BATCH, steps=10**6, feed="resident"), optimizer=Optimizer(),
     tables=Tables(training="rows", optimizer=optimizer), mesh=Mesh(),
   )
-  mesh = make_mesh(config.mesh)
-  updater = Updater(learner, config, schema, mesh, 10**6)
-  abstract = jax.eval_shape(updater.create, np.uint32(0))
-  shardings = updater.shardings(abstract, 1)
   size = 4 * rows * (WIDTH + (1 if optimizer == "adagrad" else 2 * WIDTH))
-  create = jax.jit(updater.create, out_shardings=shardings).lower(np.uint32(0)).compile()
-  feed = make_feed(config, view, updater.update, shardings, mesh, 10**6)
-  before = resident_now()
-  started = time.perf_counter()
-  state = jax.block_until_ready(create(np.uint32(0)))
-  create_seconds = time.perf_counter() - started
-  state = jax.block_until_ready(feed.advance(state, 0, STEPS, True))
-  times = []
-  for i in range(1, REPEATS + 1):
-    started = time.perf_counter()
-    state = jax.block_until_ready(feed.advance(state, i * STEPS, (i + 1) * STEPS, True))
-    times.append((time.perf_counter() - started) / STEPS)
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+  windows = run_windows(learner, config, view, STEPS, REPEATS)
   return {
-    "milliseconds": 1e3 * float(np.median(times)), "bytes": size, "create_seconds": create_seconds,
-    "memory_ratio": (peak - before) / size, "peak_bytes": peak,
+    "milliseconds": 1e3 * float(np.median(windows.seconds)) / STEPS, "bytes": size,
+    "create_seconds": windows.create_seconds, "memory_ratio": (peak() - windows.resident_before) / size,
+    "peak_bytes": peak(),
   }
-
-
-def resident_now() -> int:
-  """Resident bytes of this process at this moment."""
-  pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
-  return pages * resource.getpagesize()
 
 
 def measure_torch(rows: int, peers: pathlib.Path) -> dict[str, float]:

@@ -106,11 +106,14 @@ class Mesh:
 class Split:
   """Which events are for training, validation and test."""
 
-  name: str = "leave_one_out"  # leave_one_out | global_time | user_disjoint | few_shot
-  # global_time: quantiles of all event times where validation and test begin.
+  # leave_one_out | leave_last_out | global_time | user_disjoint | users_by_time | few_shot
+  name: str = "leave_one_out"
+  # global_time: quantiles of all event times where validation and test begin; users_by_time: of the
+  # times of users' last events.
   validation_from: Share = 0.8
   test_from: Share = 0.9
-  # user_disjoint: shares of users held out, and the share of their events that is history.
+  # user_disjoint: shares of users held out, and the share of their events that is history; of a
+  # share of 1 all but the last.
   validation_users: Share = 0.1
   test_users: Share = 0.1
   history_share: Share = 0.8

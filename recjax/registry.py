@@ -44,6 +44,7 @@ MODULES = {
     "movielens_100k": "recjax.data.sources.movielens",
     "folder": "recjax.data.sources.folder",
     "csv": "recjax.data.sources.csv",
+    "amazon_reviews": "recjax.data.sources.amazon_reviews",
     "tfds": "recjax.data.sources.tfds",
     "planted": "recjax.data.sources.planted",
     "tastes": "recjax.data.sources.tastes",

@@ -6,6 +6,7 @@ size and the vocabularies, never the number of events. Every pass writes only it
 that was interrupted is simply run again.
 """
 
+import collections
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -123,7 +124,9 @@ def stream(source: Source, folder: Path) -> dict[str, Any]:
   text: dict[str, Codes] = {}
   columns, keys, events, times = None, {}, 0, (0, 0)
   counts, largest_item = np.zeros(1, np.int64), 0
+  dropped: collections.Counter[str] = collections.Counter()
   for chunk in source.chunks():
+    dropped.update(chunk.dropped)
     if not len(chunk.user):
       continue
     rows = {
@@ -149,7 +152,8 @@ def stream(source: Source, folder: Path) -> dict[str, Any]:
     largest_item = max(largest_item, int(rows["item"].max()))
     events += len(chunk.user)
   if events == 0:
-    raise DataError(f"{source.place} holds no rows.")
+    reasons = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in dropped.items())
+    raise DataError(f"{source.place} holds no rows{f' but {reasons}' if reasons else ''}.")
   if ids:
     counts, largest_item = _finish_ids(source, ids, counts, folder)
   np.save(folder / "counts.npy", counts)
@@ -170,6 +174,7 @@ def stream(source: Source, folder: Path) -> dict[str, Any]:
     "largest_item": largest_item,
     "names": names,
     "left_out": left_out,
+    "dropped": dict(dropped),
   }
 
 

@@ -29,7 +29,7 @@ from recjax.data.sources.base import Source, checked_ids, fingerprint
 from recjax.errors import DataError, writing
 
 # Raised whenever the files or the cleaning rules change, so that old logs are made again.
-VERSION = 2
+VERSION = 3
 # Rows that are in memory at once.
 ROWS = 1 << 20
 _LONGEST = 60  # letters of a name in a file name
@@ -175,7 +175,9 @@ def _finish(
   }
   indptr = np.concatenate([indptr, np.full(sizes["user"] + 1 - len(indptr), indptr[-1])])
   kept = {kind: np.arange(size) for kind, size in sizes.items()}
-  cleaned = {"repeated_events": found["repeated"] if duplicates == "drop" else 0}
+  cleaned = {
+    **seen["dropped"], "repeated_events": found["repeated"] if duplicates == "drop" else 0
+  }
   if core or most_popular:
     least = max(core, 1)
     stays = preparation.core(indptr, columns, sizes["item"] - 1, least, rows, most_popular)

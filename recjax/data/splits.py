@@ -49,8 +49,10 @@ def make_split(log: EventLog, config: SplitConfig) -> Split:
   """Splits a log by the rule `config.name` and checks it for leakage."""
   rules = {
     "leave_one_out": _leave_one_out,
+    "leave_last_out": _leave_last_out,
     "global_time": _global_time,
     "user_disjoint": _user_disjoint,
+    "users_by_time": _users_by_time,
     "few_shot": _few_shot,
   }
   if config.name not in rules:
@@ -123,19 +125,39 @@ def _leave_one_out(log: EventLog, config: SplitConfig) -> Split:
   return Split(begin, np.where(held, end - 2, end), holdout(2), holdout(1), facts)
 
 
+def _leave_last_out(log: EventLog, config: SplitConfig) -> Split:
+  """Without a validation part of its own: what is chosen on it is chosen on the test part."""
+  del config
+  begin, end = _bounds(log)
+  held = end - begin >= 2
+  users = np.flatnonzero(held)
+  if not len(users):
+    raise DataError(f"leave_last_out needs users of 2 events or more; {log.name} has none.")
+  last = Holdout(users.astype(np.int32), begin[users], end[users] - 1, end[users])
+  facts = {
+    "users_too_short_to_hold_out": int(((end > begin) & ~held).sum()),
+    "validation_is_test": True,
+  }
+  return Split(begin, np.where(held, end - 1, end), last, last, facts)
+
+
+def _cuts(time: np.ndarray, config: SplitConfig) -> tuple[int, int]:
+  """Lower quantiles of times where validation and test begin."""
+  if not 0.0 < config.validation_from < config.test_from < 1.0:
+    raise ConfigError(
+      f"{config.name} needs 0 < split.validation_from < split.test_from < 1, not "
+      f"{config.validation_from} and {config.test_from}."
+    )
+  cuts = np.quantile(time, [config.validation_from, config.test_from], method="lower")
+  return int(cuts[0]), int(cuts[1])
+
+
 def _global_time(log: EventLog, config: SplitConfig) -> Split:
   if log.time is None:
     raise DataError(f"global_time needs event times, and {log.name} has none.")
-  if not 0.0 < config.validation_from < config.test_from < 1.0:
-    raise ConfigError(
-      "global_time needs 0 < split.validation_from < split.test_from < 1, not "
-      f"{config.validation_from} and {config.test_from}."
-    )
   begin, end = _bounds(log)
   time = np.asarray(log.time)
-  cut, test_cut = (
-    int(t) for t in np.quantile(time, [config.validation_from, config.test_from], method="lower")
-  )
+  cut, test_cut = _cuts(time, config)
   before = lambda t: begin + np.add.reduceat(
     np.append(time < t, False), np.minimum(begin, len(time))
   ) * (end > begin)
@@ -167,6 +189,7 @@ def _user_disjoint(log: EventLog, config: SplitConfig) -> Split:
     chosen = np.sort(chosen)
     length = end[chosen] - begin[chosen]
     history = np.floor(length * config.history_share).astype(np.int64)
+    history = np.minimum(history, length - 1)  # a share of 1 leaves the last event to be the target
     usable = (history >= 1) & (history < length)
     chosen, history = chosen[usable], history[usable]
     return Holdout(chosen.astype(np.int32), begin[chosen], begin[chosen] + history, end[chosen])
@@ -177,6 +200,29 @@ def _user_disjoint(log: EventLog, config: SplitConfig) -> Split:
   facts = {"held_out_users": int(len(held))}
   return Split(begin, train_end, holdout(shuffled[:validation]),
                holdout(shuffled[validation : validation + test]), facts)
+
+
+def _users_by_time(log: EventLog, config: SplitConfig) -> Split:
+  if log.time is None:
+    raise DataError(f"users_by_time needs event times, and {log.name} has none.")
+  begin, end = _bounds(log)
+  users = np.flatnonzero(end > begin)
+  last = np.asarray(log.time)[end[users] - 1]
+  cut, test_cut = _cuts(last, config)
+
+  def holdout(low, high):
+    # A case needs a history to predict the last event from.
+    chosen = users[(last >= low) & (last < high) & (end[users] - begin[users] >= 2)]
+    return Holdout(chosen.astype(np.int32), begin[chosen], end[chosen] - 1, end[chosen])
+
+  train_end = end.copy()
+  late = users[last >= cut]
+  train_end[late] = begin[late]
+  facts = {
+    "cut": cut, "test_cut": test_cut, "origin": log.origin, "held_out_users": int(len(late))
+  }
+  never = np.iinfo(np.int64).max
+  return Split(begin, train_end, holdout(cut, test_cut), holdout(test_cut, never), facts)
 
 
 def _few_shot(log: EventLog, config: SplitConfig) -> Split:

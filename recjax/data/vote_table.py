@@ -8,8 +8,6 @@ in a column's name goes into a nested record. Bad rows raise DataError with file
 are counted from 1, blank lines apart.
 """
 
-import gzip
-import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -20,6 +18,7 @@ import pyarrow.parquet as pq
 
 from recjax.data import answer_style
 from recjax.data.sources.base import first_line
+from recjax.data.sources.json_lines import records
 from recjax.errors import DataError
 from recjax.registry import shown, unknown
 
@@ -141,24 +140,8 @@ def _records(path: pathlib.Path, columns: Columns, features: Sequence[str]) -> I
   if path.suffix == ".parquet":
     yield from _parquet_records(path, columns, features)
     return
-  opened = gzip.open if path.suffix == ".gz" else open
-  row = 0
-  try:
-    with opened(path, "rt", encoding="utf-8") as file:
-      for line in file:
-        if not line.strip():
-          continue
-        row += 1
-        record = json.loads(line)
-        if not isinstance(record, dict):
-          raise DataError(f"{path}: row {row} is no JSON object.")
-        yield record
-  except DataError:
-    raise
-  except json.JSONDecodeError as error:
-    raise DataError(f"{path}: row {row} is no JSON: {error.msg}.") from None
-  except (OSError, EOFError, UnicodeDecodeError) as error:
-    raise DataError(f"{path} cannot be read after row {row}: {first_line(error)}") from None
+  for _, record in records(path):
+    yield record
 
 
 def _parquet_records(path, columns: Columns, features: Sequence[str]) -> Iterator[Mapping]:

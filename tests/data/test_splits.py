@@ -49,6 +49,47 @@ def test_user_disjoint_shares_no_user():
   np.testing.assert_array_equal(split.test.history_end - split.test.begin, 4)
 
 
+def test_a_share_of_one_leaves_the_last_event():
+  log = logs.log([[1, 2, 3], [4, 5], [6], [7, 8, 9, 10]])
+  config = Split("user_disjoint", validation_users=0.25, test_users=0.5, history_share=1.0)
+  split = make_split(log, config)
+  begin, end = log.indptr[:-1], log.indptr[1:]
+  for part in (split.validation, split.test):
+    np.testing.assert_array_equal(part.target_end, end[part.user])
+    np.testing.assert_array_equal(part.history_end, end[part.user] - 1)
+    assert 3 not in part.user  # one event is no history
+  held = np.flatnonzero(split.train_end[1:] == begin[1:]) + 1
+  assert len(held) == 3 and set(held) - {3} == {*split.validation.user, *split.test.user}
+
+
+def test_leave_last_out_by_hand():
+  split = make_split(LOG, Split("leave_last_out"))
+  np.testing.assert_array_equal(split.train_end, [0, 3, 5, 6, 8])
+  assert split.validation is split.test and split.facts["validation_is_test"]
+  np.testing.assert_array_equal(split.test.user, [1, 2, 4])
+  np.testing.assert_array_equal(split.test.begin, [0, 4, 6])
+  np.testing.assert_array_equal(split.test.history_end, [3, 5, 8])
+  np.testing.assert_array_equal(split.test.target_end, [4, 6, 9])
+
+
+def test_users_by_time_by_hand():
+  histories = [[1, 2], [3], [4, 5, 6], [7, 8], [], [9, 1]]
+  log = logs.log(histories, [[0, 50], [60], [1, 2, 10], [5, 70], [], [69, 90]])
+  # Sorted last times: 10 50 60 70 90; lower quantiles .5 and .75 are 60 and 70.
+  split = make_split(log, Split("users_by_time", validation_from=0.5, test_from=0.75))
+  assert (split.facts["cut"], split.facts["test_cut"]) == (60, 70)
+  np.testing.assert_array_equal(split.train_end - split.train_begin, [0, 2, 0, 3, 0, 0, 0])
+  # User 2 of validation has no history.
+  assert split.validation.user.tolist() == [] and split.facts["held_out_users"] == 3
+  assert split.test.user.tolist() == [4, 6]
+  np.testing.assert_array_equal(split.test.history_end, [7, 9])
+  np.testing.assert_array_equal(split.test.target_end, [8, 10])
+  with pytest.raises(DataError, match="users_by_time needs event times"):
+    make_split(LOG, Split("users_by_time"))
+  with pytest.raises(ConfigError, match="users_by_time needs 0 < split.validation_from < split.test"):
+    make_split(log, Split("users_by_time", validation_from=0.9, test_from=0.9))
+
+
 def test_few_shot_holds_out_everything_after_the_shots():
   split = make_split(LOG, Split("few_shot", shots=2))
   np.testing.assert_array_equal(split.train_end, [0, 1, 6, 6, 7])

@@ -44,12 +44,13 @@ ENVIRONMENT = ("folder", "cache", "proof", "initialize", "stages")
 AT_MOST_1 = (
   "dropout", "token_dropout", "user_dropout", "blank_prompt", "alpha", "b1", "b2", "keep_share",
   "validation_from", "test_from", "validation_users", "test_users", "history_share", "follow", "part",
-  "negative_keep_rate", "held_out",
+  "negative_keep_rate", "held_out", "swap",
 )
 ABOVE_0 = (
   "width", "batch_size", "length", "heads", "log_every", "micro_batches", "seeds",
   "row_multiple", "groups", "expansion", "latent_width", "window", "kernel", "temperature", "tau",
   "block_size", "bins", "repeats", "chunk", "pairs", "channels", "patch", "strength",
+  "stride",
 )
 GENERATORS_OWN = ("data", "length")  # 0 stands for the planted generator's own
 WRONG = ("abc", None, (), (1, 2), {}, {"a": {"b": 1}}, True, 1.5, 3, "", "1e3x", (("x",),), -1)
@@ -242,7 +243,10 @@ def combination(draw: Any, tree: dict) -> tuple[list, bool | None, tuple[str, ..
     changes = [(("data",), {"name": name, **SMALL.get(name, {})})]
     names = ("data", "needs", "lacks", "exist", "path", "is no", "builder")
   elif kind == "split":
-    name = pick("leave_one_out", "global_time", "user_disjoint", "few_shot", "few_shots")
+    name = pick(
+      "leave_one_out", "leave_last_out", "global_time", "user_disjoint", "users_by_time", "few_shot",
+      "few_shots",
+    )
     changes = [
       (("split", "name"), name), (("split", "validation_users"), pick(0.0, 0.01, 0.5, 0.6)),
       (("split", "test_from"), pick(0.1, 0.9, 1.0)), (("split", "shots"), pick(1, 2, 500)),

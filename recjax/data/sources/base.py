@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,12 +64,14 @@ class Chunk(NamedTuple):
     item: [n] like `user`.
     when: [n] int64 Unix seconds or position in the user's history; None where there is neither.
     columns: further event columns, each [n]; str columns become codes during preparation.
+    dropped: rows that the source left out since the chunk before, by reason.
   """
 
   user: np.ndarray
   item: np.ndarray
   when: np.ndarray | None
   columns: Mapping[str, np.ndarray]
+  dropped: Mapping[str, int] = types.MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +114,20 @@ def data_root(folder: str = "") -> Path:
     return Path(os.environ["RECJAX_DATA_DIR"]).expanduser()
   places = (Path("data"), Path("../shared/data"))
   return next((place for place in places if place.is_dir()), places[0])
+
+
+def data_file(path: str, folder: str, what: str) -> Path:
+  """The file `path`, as it is or below the data root; `what` says how to name one.
+
+  Raises ConfigError where none is named, DataError where there is none.
+  """
+  if not path:
+    raise ConfigError(f"{what}.")
+  file = Path(path).expanduser()
+  file = file if file.exists() else data_root(folder) / path
+  if not file.is_file():
+    raise DataError(f"{file} does not exist.")
+  return file
 
 
 def cache_root(cache: str = "") -> Path:

@@ -1,8 +1,10 @@
-"""The view for click models: a history, a candidate and whether it was taken (protocol P-SMALL).
+"""The view for click models: a history, a candidate and whether it was taken.
 
 For every training event but a user's first there is one row with the event as the candidate and
 label 1, and `negatives` rows with an item of which the user's whole log is free and label 0, drawn
 once, uniformly. Validation and test set one positive against `candidates` - 1 such negatives.
+`newest`, `stride`, `popular`, `unseen` and `swap` make of this the protocols of papers;
+`experiments/ctr.py` names them.
 """
 
 import dataclasses
@@ -14,10 +16,13 @@ from recjax.data.frozen import FrozenTable, gather_vectors, open_frozen, vector_
 from recjax.data.log import EventLog
 from recjax.data.schema import Field, Schema
 from recjax.data.splits import Holdout, Split
+from recjax.data.views.candidates import other_items, training_targets, unseen_items
 from recjax.data.views.next_item import position_dtype, ragged
 from recjax.data.views.rows import Cases, Rows, View
 from recjax.errors import ConfigError, DataError
-from recjax.ranges import Count, Positive
+from recjax.ranges import Count, Positive, Share
+
+_COUNTED = 1 << 20  # behaviours that are counted at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +36,13 @@ class Config:
   seed: Count = 0  # of the negatives; fixed, so that models are compared on the same rows
   times: bool = False  # give the seconds of behaviours and of the candidates' moment as well
   vectors: str = ""  # file of frozen vectors, a row for each number of an item; see data/frozen.py
+  newest: Count = 0  # training events of each user that are asked about; 0 = all but the first
+  stride: Positive = 1  # ask about every stride-th of them only, counted back from the newest
+  popular: bool = False  # draw negatives in proportion to events instead of uniformly
+  unseen: bool = True  # negatives are absent from the user's log; else only different from the positive
+  # Chance that a negative stands in the place of a positive. Above 0 every row, and every case, has
+  # one candidate, whatever `negatives` and `candidates` are.
+  swap: Share = 0.0
 
 
 def build(config: Config, log: EventLog, split: Split) -> View:
@@ -44,20 +56,9 @@ def build(config: Config, log: EventLog, split: Split) -> View:
     raise ConfigError("The view 'ctr' needs view.candidates >= 2, a positive and a negative.")
   if config.times and log.time is None:
     raise DataError(f"{log.name} has no times: set view.times=False.")
-  first = split.train_begin + 1
-  user = np.repeat(np.arange(len(first)), np.maximum(split.train_end - first, 0))
-  if not len(user):
-    raise DataError(f"{log.name} has no user with 2 training events or more.")
-  before = np.concatenate([[0], np.cumsum(np.maximum(split.train_end - first, 0))])
-  position = first[user] + np.arange(len(user)) - before[user]
-  rng = np.random.default_rng([config.seed, 0])
-  negative = unseen_items(log, np.repeat(user, config.negatives), rng)
-  candidate = np.concatenate(
-    [np.asarray(log.item)[position][:, None], negative.reshape(-1, config.negatives)], axis=1
-  )
-  label = np.zeros(candidate.shape, np.float32)
-  label[:, 0] = 1.0
-  repeat = 1 + config.negatives
+  user, position = training_targets(log, split, config.newest, config.stride)
+  candidate, label = _candidates(log, config, user, position, config.negatives, 0)
+  repeat = candidate.shape[1]
   begin = split.train_begin[user]
   columns = {
     "user": np.repeat(user, repeat),
@@ -69,32 +70,37 @@ def build(config: Config, log: EventLog, split: Split) -> View:
   given = _given(config, log)
   train = click_rows(log, log.item, config.length, columns, (), *given)
   counts = _counts(log, config.length, begin, position, candidate, repeat)
-  return View(
-    train,
-    _cases(log, config, split.validation, 1, given),
-    _cases(log, config, split.test, 2, given),
-    counts,
-    {"train_rows": train.count, "negatives": config.negatives, "candidates": config.candidates},
-  )
+  test = _cases(log, config, split.test, 2, given)
+  same = split.validation is split.test
+  facts = {
+    "train_rows": train.count,
+    **({"swap": config.swap} if config.swap else
+       {"negatives": config.negatives, "candidates": config.candidates}),
+  }
+  validation = test if same else _cases(log, config, split.validation, 1, given)
+  return View(train, validation, test, counts, facts)
 
 
-def unseen_items(log: EventLog, user: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """For each entry of `user` [n] an item drawn uniformly from those absent from that user's log."""
-  owner = np.repeat(np.arange(log.num_users + 1, dtype=np.int64), np.diff(log.indptr))
-  width = log.num_items + 1
-  pairs = np.unique(owner * width + np.asarray(log.item))
-  distinct = np.bincount(pairs // width, minlength=log.num_users + 1)
-  if len(user) and distinct[user].max() >= log.num_items:
-    full = int(user[np.argmax(distinct[user])])
-    raise DataError(f"User {full} of {log.name} has every item; no negative is left to draw.")
-  item = rng.integers(1, width, len(user))
-  while True:
-    key = user * width + item
-    place = np.minimum(np.searchsorted(pairs, key), len(pairs) - 1)
-    again = np.flatnonzero(pairs[place] == key)
-    if not len(again):
-      return item.astype(np.int32)
-    item[again] = rng.integers(1, width, len(again))
+def _candidates(
+  log: EventLog, config: Config, user: np.ndarray, position: np.ndarray, negatives: int, stream: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Items int32 and labels float32 [n, 1 + negatives], or [n, 1] with `swap`.
+
+  The positive is the event at `position` [n] of `user` [n], and stands first.
+  """
+  rng = np.random.default_rng([config.seed, stream])
+  positive = np.asarray(log.item[position])
+  swapped = rng.random(len(user)) < config.swap if config.swap else None
+  negatives = 1 if config.swap else negatives
+  if config.unseen:
+    negative = unseen_items(log, np.repeat(user, negatives), rng, config.popular)
+  else:
+    negative = other_items(log, np.repeat(positive, negatives), rng, config.popular)
+  if config.swap:
+    return np.where(swapped, negative, positive)[:, None], 1 - swapped[:, None].astype(np.float32)
+  label = np.zeros((len(user), 1 + negatives), np.float32)
+  label[:, 0] = 1.0
+  return np.concatenate([positive[:, None], negative.reshape(-1, negatives)], axis=1), label
 
 
 def _given(config: Config, log: EventLog) -> tuple[FrozenTable | None, np.ndarray | None]:
@@ -201,21 +207,18 @@ def click_rows(
 
 
 def _cases(log: EventLog, config: Config, holdout: Holdout, stream: int, given: tuple) -> Cases:
-  count = config.candidates
-  rng = np.random.default_rng([config.seed, stream])
-  negative = unseen_items(log, np.repeat(holdout.user.astype(np.int64), count - 1), rng)
-  positive = np.asarray(log.item)[holdout.history_end]
-  candidate = np.concatenate([positive[:, None], negative.reshape(-1, count - 1)], axis=1)
-  label = np.zeros(candidate.shape, np.float32)
-  label[:, 0] = 1.0
+  candidate, label = _candidates(
+    log, config, holdout.user.astype(np.int64), holdout.history_end, config.candidates - 1, stream
+  )
   columns = {
     "user": holdout.user, "begin": holdout.begin, "end": holdout.history_end,
     "candidate": candidate, "label": label,
   }
-  rows = click_rows(log, log.item, config.length, columns, (count,), *given)
+  rows = click_rows(log, log.item, config.length, columns, candidate.shape[1:], *given)
   longest = int((holdout.history_end - holdout.begin).max(initial=1))
   seen = lambda index: ragged(log.item, holdout.begin[index], holdout.history_end[index], longest)
-  return Cases(rows, holdout.user, positive[:, None].astype(np.int32), seen)
+  answers = np.where(label[:, :1] > 0, candidate[:, :1], 0)
+  return Cases(rows, holdout.user, answers, seen)
 
 
 def _counts(log, length, begin, position, candidate, repeat) -> dict[str, np.ndarray]:
@@ -241,8 +244,12 @@ def occurrences(
   np.add.at(change, start, repeat)
   np.add.at(change, end, -repeat)
   counts = np.bincount(candidate.reshape(-1), minlength=log.vocabularies["item"])
-  times = np.cumsum(change[:-1])
-  counts += np.bincount(np.asarray(behaviours), times, log.vocabularies["item"]).astype(np.int64)
+  shown = 0  # histories that hold the behaviour before
+  for first in range(0, len(behaviours), _COUNTED):
+    item = np.asarray(behaviours[first : first + _COUNTED])
+    times = shown + np.cumsum(change[first : first + len(item)])
+    counts += np.bincount(item, times, len(counts)).astype(np.int64)
+    shown = times[-1]
   result = {"item": counts}
   if "category" in log.items and "category" in log.vocabularies:
     size = log.vocabularies["category"]

@@ -15,7 +15,7 @@ from recjax.data.counts import TrainingCounts, count_transitions
 from recjax.data.log import EventLog
 from recjax.data.schema import Field, Schema
 from recjax.data.splits import Holdout, Split
-from recjax.data.views.ctr import unseen_items
+from recjax.data.views.candidates import training_targets, unseen_items
 from recjax.data.views.next_item import cases_of, item_counts, position_dtype, ragged
 from recjax.data.views.rows import Cases, Rows, View
 from recjax.data.words import title_words
@@ -59,14 +59,7 @@ def build(config: Config, log: EventLog, split: Split) -> View:
   """
   if not isinstance(log, EventLog):
     raise DataError("The view 'sessions' needs an event log; this data set is a click table.")
-  first = split.train_begin + 1
-  if config.newest:
-    first = np.maximum(first, split.train_end - config.newest)
-  sessions = np.maximum(split.train_end - first, 0)
-  user = np.repeat(np.arange(len(first)), sessions)
-  if not len(user):
-    raise DataError(f"{log.name} has no user with 2 training events or more.")
-  position = first[user] + np.arange(len(user)) - np.repeat(np.cumsum(sessions) - sessions, sessions)
+  user, position = training_targets(log, split, config.newest)
   taken = np.asarray(log.item)[position]
   candidate = _candidates(log, user, taken, config.negatives, config.seed, 0)
   attribute = attribute_codes(log, config.attribute, config.edges) if config.attribute else None

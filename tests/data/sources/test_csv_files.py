@@ -4,6 +4,7 @@ import gzip
 
 import pytest
 
+from recjax.data import prepared
 from recjax.data.load import load
 from recjax.data.sources import text_table
 from recjax.errors import ConfigError, DataError
@@ -52,6 +53,61 @@ def test_tsv_without_header_and_numeric_ids(tmp_path):
   )
   assert log.users["raw"].tolist() == ["", "9", "10"]
   assert log.origin == 1 and log.time.tolist() == [0, 1]
+
+
+BEHAVIOURS = """1,10,7,pv,100
+1,11,8,buy,110
+2,10,7,pv,95
+2,12,9,pv,120
+1,12,8,pv,130
+3,13,7,pv,5000
+1,10,7,cart,140
+2,11,8,pv,150
+"""
+TAOBAO = {
+  "header": ("u", "i", "c", "kind", "t"), "user": "u", "item": "i", "time": "t", "columns": (),
+  "category": "c",
+}
+
+
+@pytest.mark.parametrize("block", [16, 1 << 20])
+def test_rows_are_chosen_and_the_others_counted(tmp_path, monkeypatch, block):
+  monkeypatch.setattr(text_table, "BLOCK_BYTES", block)
+  log = read(tmp_path, BEHAVIOURS, only=("kind=pv|cart",), time_from=100, time_before=5000, **TAOBAO)
+  # One row is a purchase; of those left one is at 95 and one at 5000. Item 12 came as 9 first.
+  assert log.facts["cleaned"] == {
+    "rows_of_other_kind": 1, "rows_outside_times": 2, "categories_overruled": 1, "repeated_events": 0,
+  }
+  assert log.users["raw"].tolist() == ["", "1", "2"]
+  assert log.items["raw"].tolist() == ["", "10", "11", "12"]
+  assert log.item.tolist() == [1, 3, 1, 3, 2] and log.time.tolist() == [0, 30, 40, 20, 50]
+  names = log.facts["names"]["items.category"]
+  assert [names[code] for code in log.items["category"]] == ["", "7", "8", "9"]
+  assert log.facts["left_out"] == {}
+
+
+def test_categories_after_a_preparation_that_was_killed(tmp_path, monkeypatch):
+  finish = prepared._finish
+
+  def killed(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(prepared, "_finish", killed)
+  with pytest.raises(KeyboardInterrupt):
+    read(tmp_path, BEHAVIOURS, **TAOBAO)
+  monkeypatch.setattr(prepared, "_finish", finish)
+  # Another process: it has not streamed the file, but needs the categories.
+  log = read(tmp_path, BEHAVIOURS, **TAOBAO)
+  assert log.facts["cleaned"]["categories_overruled"] == 1
+  names = log.facts["names"]["items.category"]
+  assert [names[code] for code in log.items["category"]] == ["", "7", "8", "9", "7"]
+
+
+def test_nothing_is_left_of_what_was_asked_for(tmp_path):
+  with pytest.raises(DataError, match="Unknown column 'kinds'. Did you mean 'kind'"):
+    read(tmp_path, BEHAVIOURS, only=("kinds=view",), **TAOBAO)
+  with pytest.raises(DataError, match="log.csv holds no rows but 8 rows of other kind"):
+    read(tmp_path, BEHAVIOURS, only=("kind=view",), **{**TAOBAO, "category": ""})
 
 
 def test_path_below_the_data_root(tmp_path):
@@ -117,6 +173,8 @@ def test_not_utf8_and_missing(tmp_path):
     ({"time_unit": "sec"}, "Unknown value of config.data.time_unit 'sec'"),
     ({"separator": "::"}, "expected one character"),
     ({"columns": ("when",)}, "names the column 'when' twice"),
+    ({"only": ("when",)}, "only holds 'when', expected 'column=text'"),
+    ({"time": "", "time_from": 3}, "time_from and time_before need config.data.time"),
     ({"columnz": ("when",)}, "Did you mean 'columns'"),
     ({"core": -1}, "config.data.core is at least 0 and below 2"),
     ({"duplicates": "dropp"}, "Did you mean 'drop'"),
