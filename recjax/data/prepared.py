@@ -387,5 +387,6 @@ def _summary(source: Source, meta: Mapping[str, Any], seconds: float) -> str:
   return (
     f"{meta['name']}: {meta['events']:,} events of {sizes['user'] - 1:,} users on "
     f"{sizes['item'] - 1:,} items (timing: {facts['timing']}); cleaned: "
-    f"{', '.join(parts) or 'nothing'}; {source.way}; {seconds:.1f} s, peak memory {peak:.0f} MiB."
+    f"{', '.join(parts) or 'nothing'}; {source.way} ({source.place}); {seconds:.1f} s, peak memory "
+    f"{peak:.0f} MiB."
   )

@@ -57,7 +57,7 @@ def open_source(config: Config) -> Source:
     timing="time",
     numbered=False,
     items=functools.cache(functools.partial(_items, metadata, PATHS[config.category_path])),
-    way=f"read from {file}" + (f" and {metadata}" if metadata else ""),
+    way=f"read from {file.name}" + (f" and {metadata.name}" if metadata else ""),
     licence="not stated by the publisher; customarily for research",
     place=str(file),
   )

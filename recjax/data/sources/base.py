@@ -87,7 +87,7 @@ class Source:
       numbers them in sorted order.
     items: () -> item table with a column `item_id` (in the numbering of the chunks), or None.
     users: () -> user table with a column `user_id`, or None.
-    way: how the data were obtained, for reports.
+    way: how the data were obtained, for reports: names, no paths.
     licence: licence note, for reports.
     place: what to call the source in error messages, usually a file.
     facts: anything else worth keeping with the log; plain JSON values.

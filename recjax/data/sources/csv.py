@@ -92,7 +92,7 @@ def open_source(config: Config) -> Source:
     timing="time" if config.time else "order" if config.order else "none",
     numbered=False,
     items=functools.partial(categories.table, chunks) if config.category else lambda: None,
-    way=f"read from {file}",
+    way=f"read from {file.name}",
     licence="not stated",
     place=str(file),
   )

@@ -88,7 +88,7 @@ def read_folder(
     numbered=numbered,
     items=functools.partial(_table, sides["items"]),
     users=functools.partial(_users, sides["users"], sides.get("histories")),
-    way=way or f"read from {path}",
+    way=way or f"read from the folder {path.name}",
     licence=licence or f"see the notes of {path.name}",
     place=str(file),
   )
