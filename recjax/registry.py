@@ -24,6 +24,8 @@ MODULES = {
     "gru4rec": "recjax.models.retrieval.gru4rec",
     "mqsa_ted": "recjax.models.retrieval.mqsa_ted",
     "idnp": "recjax.models.retrieval.idnp",
+    "comirec": "recjax.models.retrieval.comirec",
+    "mind": "recjax.models.retrieval.mind",
     "counts": "recjax.models.retrieval.counts",
     "two_stage": "recjax.models.retrieval.two_stage",
     "din": "recjax.models.ranking.din",
@@ -49,6 +51,7 @@ MODULES = {
   },
   "view": {
     "next_item": "recjax.data.views.next_item",
+    "prefixes": "recjax.data.views.prefixes",
     "ctr": "recjax.data.views.ctr",
     "exposures": "recjax.data.views.exposures",
     "interest_functions": "recjax.data.views.interest_functions",
