@@ -40,6 +40,8 @@ class Recommender:
     self._length = export.schema.fields["hist_item"].shape[0]
     self.num_items = export.schema.vocabularies["item"] - 1
     self._variables = jax.tree.map(jnp.asarray, export.variables)
+    if "prepare" in learner.predict:
+      self._variables = jax.jit(learner.predict["prepare"])(self._variables)
     self._labels = export.items.get("label") or export.items.get("raw") or []
     self._index = {label: i for i, label in reversed(list(enumerate(self._labels))) if i}
 

@@ -70,11 +70,12 @@ def build_interests(
     statistics = {} if loss == "full_softmax" else drawing.statistics()
     return {"params": {}, **variables, **({"statistics": statistics} if statistics else {})}
 
-  def encode_user(variables, batch, train=False, key=None):
+  def encode(variables, batch, **how):
+    return extractor.apply({"params": variables["params"]}, variables["tables"], batch, **how)
+
+  def encode_user(variables, batch):
     """Interests of each history, [B, K, D]; exactly zero for an empty one."""
-    rngs = {"routing": key} if train else None
-    params = {"params": variables["params"]}
-    return extractor.apply(params, variables["tables"], batch, train=train, rngs=rngs)
+    return encode(variables, batch, train=False)
 
   def draw(variables, batch, key):
     return drawing.draw_shared(variables, batch, key, negatives)
@@ -82,7 +83,7 @@ def build_interests(
   def objective(variables, batch, key):
     targets, rows = batch["target_item"], variables["tables"]["item"]
     positive = take(rows, targets)
-    queries = read_out(encode_user(variables, batch, train=True, key=key), positive)
+    queries = read_out(encode(variables, batch, train=True, rngs={"routing": key}), positive)
     weights = ((targets != 0) & jnp.any(batch["hist_mask"], axis=1)).astype(jnp.float32)
     total = jnp.sum(weights)
     if loss == "full_softmax":

@@ -75,12 +75,7 @@ def build_next_item(
     raise ConfigError(f"sampled_softmax needs at least one negative, not {negatives}.")
   if groups < 1:
     raise ConfigError(f"A batch is trained in at least one group of rows, not {groups}.")
-  require(schema, "hist_item", "hist_mask", "target_item")
-  if schema.fields["target_item"].shape != schema.fields["hist_item"].shape:
-    raise ConfigError(
-      "The model predicts the next item at every position, and the batch has one target a row: take "
-      "the view 'next_item'."
-    )
+  require_every_target(schema)
   size = schema.vocabularies["item"]
   drawing = Negatives(size, sampling, counts)
 
@@ -177,6 +172,16 @@ def build_next_item(
     schema.extend(**drawn), {"item": table}, init, objective, predictions(encode_user), draw,
     whole_tables=whole,
   )
+
+
+def require_every_target(schema: Schema) -> None:
+  """Raises ConfigError unless rows have a history and a target at every position."""
+  require(schema, "hist_item", "hist_mask", "target_item")
+  if schema.fields["target_item"].shape != schema.fields["hist_item"].shape:
+    raise ConfigError(
+      "The model predicts the next item at every position, and the batch has one target a row: take "
+      "the view 'next_item'."
+    )
 
 
 def require(schema: Schema, *names: str) -> None:

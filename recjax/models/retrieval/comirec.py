@@ -8,7 +8,7 @@ ComiRec-SA, K attentions over the history H = E[i]:
 ComiRec-DR, capsules that share out the history by dynamic routing (`nn.interests.dynamic_routing`):
 
     u_lk = W_lk h_l, a map for each position and interest;  b = 0
-    three times: c = softmax over the interests of b;  v_k = squash(sum_l c_lk u_lk);  b_lk += u_lk . v_k
+    three times: c = softmax over k of b;  v_k = squash(sum_l c_lk u_lk);  b_lk += u_lk . v_k
 
 Both train with the interest nearest to the target, k* = argmax_k v_k . e, by a sampled softmax over
 10 B shared negatives, and score an item by max_k v_k . e_j, the list of which `nn.interests` merges.

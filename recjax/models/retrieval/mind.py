@@ -1,8 +1,8 @@
-"""Multi-Interest Network with Dynamic Routing for Recommendation at Tmall (MIND). Li, Liu, Wu, Xu, Zhao,
-Huang, Kang, Chen, Li and Lee, CIKM 2019, arXiv 1904.08030.
+"""Multi-Interest Network with Dynamic Routing for Recommendation at Tmall (MIND). Li, Liu, Wu, Xu,
+Zhao, Huang, Kang, Chen, Li and Lee, CIKM 2019, arXiv 1904.08030.
 
     u_l = S h_l, one map for all positions and interests;  b_lk ~ N(0, 1), truncated at two deviations
-    three times: c = softmax over the interests of b;  v_k = squash(sum_l c_lk u_l);  b_lk += u_l . v_k
+    three times: c = softmax over k of b;  v_k = squash(sum_l c_lk u_l);  b_lk += u_l . v_k
     v_k <- relu(W v_k + w)
 
 With one map, capsules that start from equal logits stay equal: the random start tells them apart.
