@@ -69,7 +69,6 @@ def bipartite_graph(
   }
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def multiply(
   chunks: Mapping[str, Any], transposed: Mapping[str, Any], dense: jax.Array, rows: int
 ) -> jax.Array:
@@ -83,9 +82,15 @@ def multiply(
     dense: [N, D]; N may exceed the columns.
     rows: of the result; those that the matrix does not have are zero.
   """
+  sizes = rows, dense.shape[0]
+  return _product(sizes, jax.sharding.get_abstract_mesh(), chunks, transposed, dense)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _product(sizes, mesh, chunks, transposed, dense):
   del transposed
-  shards = jax.sharding.get_abstract_mesh().shape.get("data", 1)
-  local = functools.partial(_multiply, rows=rows)
+  shards = mesh.shape.get("data", 1)
+  local = functools.partial(_multiply, rows=sizes[0])
   if shards == 1:
     return local(chunks, dense)
   missing = -len(chunks["row"]) % shards
@@ -97,7 +102,9 @@ def multiply(
   def on_each(chunks, dense):
     return jax.lax.psum(local(chunks, dense), "data")
 
-  return on_each(filled, dense)
+  # A gradient is traced when whoever set the mesh has left it.
+  with jax.sharding.use_abstract_mesh(mesh):
+    return on_each(filled, dense)
 
 
 def _multiply(chunks, dense, *, rows):
@@ -109,17 +116,16 @@ def _multiply(chunks, dense, *, rows):
   return jax.ops.segment_sum(parts, chunks["row"], rows)
 
 
-def _forward(chunks, transposed, dense, rows):
-  return multiply(chunks, transposed, dense, rows), (chunks, transposed, jnp.zeros((dense.shape[0], 0)))
+def _forward(sizes, mesh, chunks, transposed, dense):
+  return _product(sizes, mesh, chunks, transposed, dense), (chunks, transposed)
 
 
-def _backward(rows, residuals, cotangent):
-  del rows
-  chunks, transposed, shape = residuals
-  return None, None, multiply(transposed, chunks, cotangent, shape.shape[0])
+def _backward(sizes, mesh, residuals, cotangent):
+  chunks, transposed = residuals
+  return None, None, _product(sizes[::-1], mesh, transposed, chunks, cotangent)
 
 
-multiply.defvjp(_forward, _backward)
+_product.defvjp(_forward, _backward)
 
 
 def layers_of(

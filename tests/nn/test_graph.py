@@ -1,5 +1,7 @@
 """Propagation over a graph: by hand, against dense matrices, its gradient, over devices."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding
 
 from recjax.nn import graph as graphs
 from recjax.nn.sparse import holds, sparse_rows
@@ -96,16 +98,24 @@ def test_devices_work_on_their_own_chunks(monkeypatch):
   mesh = jax.make_mesh((8, 1), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
 
   def value(dense):
-    return jnp.sum(slope * graphs.multiply(chunks["one"], chunks["other"], dense, 13))
+    product = graphs.multiply(chunks["one"], chunks["other"], dense, 13)
+    return jnp.sum(slope * jnp.square(product))
 
   def on_mesh(dense):
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-      return jax.value_and_grad(value)(dense)
+    def inside(dense):
+      with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        return value(dense)
 
-  with jax.set_mesh(mesh):
-    many = jax.jit(on_mesh)(dense)
-  np.testing.assert_allclose(many[0], np.sum(slope * (matrix @ np.asarray(dense))), rtol=1e-4)
-  np.testing.assert_allclose(many[1], matrix.T @ slope, atol=1e-5)
+    return jax.value_and_grad(inside)(dense)
+
+  whole = NamedSharding(mesh, jax.P())
+  compiled = jax.jit(on_mesh, in_shardings=whole, out_shardings=whole).lower(dense).compile()
+  found, gradient = compiled(jax.device_put(dense, whole))
+  product = matrix @ np.asarray(dense)
+  np.testing.assert_allclose(found, np.sum(slope * product**2), rtol=1e-4)
+  np.testing.assert_allclose(gradient, matrix.T @ (2 * slope * product), atol=1e-4)
+  # One sum over devices for the product, one for its gradient, which needs the product first.
+  assert len(re.findall(r" all-reduce(?:-start)?\(", compiled.as_text())) >= 2
 
 
 @settings(deadline=None, max_examples=15)

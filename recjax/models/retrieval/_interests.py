@@ -108,8 +108,8 @@ def build_interests(
 def require_one_target(schema: Schema) -> None:
   """Raises ConfigError unless rows have a history and one target each."""
   require(schema, "hist_item", "hist_mask", "target_item")
-  if schema.fields["target_item"].shape:
+  if schema.fields["target_item"].shape or "label" in schema.fields:
+    has = "candidates with labels" if "label" in schema.fields else "several targets a row"
     raise ConfigError(
-      "The model predicts one item from a history, and the batch has several targets a row: take the "
-      "view 'prefixes'."
+      f"The model predicts one item from a history, and the batch has {has}: take the view 'prefixes'."
     )

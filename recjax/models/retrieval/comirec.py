@@ -11,9 +11,8 @@ ComiRec-DR, capsules that share out the history by dynamic routing (`nn.interest
     three times: c = softmax over k of b;  v_k = squash(sum_l c_lk u_lk);  b_lk += u_lk . v_k
 
 Both train with the interest nearest to the target, k* = argmax_k v_k . e, by a sampled softmax over
-10 B shared negatives, and score an item by max_k v_k . e_j, the list of which `nn.interests` merges.
-What the paper calls controllable, lists that trade scores for variety of categories, is
-`serve.variety.greedy`.
+10 B shared negatives, and score an item by max_k v_k . e_j. What the paper calls controllable, lists
+that trade scores for variety of categories, is `serve.variety`.
 
 Where we depart from the paper, and why:
 - Equations and settings follow the authors' code where it can be compared: P enters the scores alone,

@@ -122,6 +122,29 @@ def test_gradients_are_finite_and_reach_everything(system):
   assert not np.asarray(slope["tables"]["item"])[rest].any()
 
 
+def test_compact_ids_give_the_same_loss_and_row_gradients(system):
+  learner, variables, *_ = system
+  drawn = learner.draw(variables, batch(), jax.random.key(4))
+  fields = learner.schema.indexing("item")
+  rows = np.unique(np.concatenate([[0], *[np.ravel(drawn[f]) for f in fields]]))
+  compact = {**drawn, **{f: jnp.asarray(np.searchsorted(rows, drawn[f]), jnp.int32) for f in fields}}
+
+  @jax.jit
+  def value(table, batch):
+    own = {**variables, "tables": {"item": table}}
+    return jax.value_and_grad(
+      lambda v: learner.loss(v, batch, jax.random.key(0)).loss, allow_int=True
+    )(own)
+
+  table = variables["tables"]["item"]
+  whole, slope = value(table, drawn)
+  part, part_slope = value(table[rows], compact)
+  np.testing.assert_allclose(part, whole, rtol=1e-6)
+  np.testing.assert_allclose(
+    part_slope["tables"]["item"], slope["tables"]["item"][rows], atol=1e-5
+  )
+
+
 def test_every_item_of_a_softmax_at_zero_is_equally_likely():
   learner, variables = start(comirec.Config(loss="full_softmax", **SMALL))
   assert learner.whole_tables == ("item",) and learner.draw is None
@@ -188,9 +211,12 @@ def test_mistakes_are_named():
   with pytest.raises(ConfigError, match="Unknown sampling"):
     mind.build(mind.Config(sampling="log_uniform"), SCHEMA)
   windows = SCHEMA.extend(target_item=Field("ids", (LENGTH,), "item"))
+  labelled = SCHEMA.extend(label=Field("label"))
   for module in (comirec, mind):
     with pytest.raises(ConfigError, match="several targets a row: take the view 'prefixes'"):
       module.build(module.Config(), windows)
+    with pytest.raises(ConfigError, match="candidates with labels: take the view 'prefixes'"):
+      module.build(module.Config(), labelled)
     with pytest.raises(ConfigError, match="The batch lacks 'target_item'"):
       fields = {n: f for n, f in SCHEMA.fields.items() if n != "target_item"}
       module.build(module.Config(), Schema(fields, SCHEMA.vocabularies))
