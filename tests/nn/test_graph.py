@@ -50,10 +50,11 @@ def test_layers_by_hand():
   np.testing.assert_allclose(np.mean(flat, axis=0), [0.75, 0.3535534, 0.3535534, 0.75], rtol=1e-6)
 
 
-@settings(deadline=None, max_examples=10)
+# Every example has shapes of its own, and so is compiled.
+@settings(deadline=None, max_examples=5)
 @given(
-  st.integers(1, 9), st.integers(1, 9), st.sampled_from((0.0, 0.2, 0.7, 1.0)),
-  st.sampled_from((1, 2, 3, 16)), st.integers(0, 2**31),
+  st.integers(1, 9), st.integers(1, 9), st.sampled_from((0.3, 0.0, 1.0)),
+  st.sampled_from((2, 1, 16)), st.integers(0, 2**31),
 )
 def test_layers_equal_those_of_a_dense_matrix(num_users, num_items, part, width, seed):
   rng = np.random.default_rng(seed)
@@ -62,7 +63,8 @@ def test_layers_equal_those_of_a_dense_matrix(num_users, num_items, part, width,
   # Tables may have more rows than there are ids.
   users, items = rng.normal(size=(num_users + 2, 3)), rng.normal(size=(num_items + 1, 3))
   graph = on_device(graphs.bipartite_graph(sparse(pairs), width))
-  found = graphs.layers_of(graph, *(jnp.asarray(a, jnp.float32) for a in (users, items)), 2)
+  tables = (np.asarray(a, np.float32) for a in (users, items))
+  found = jax.jit(lambda graph, *tables: graphs.layers_of(graph, *tables, 2))(graph, *tables)
   twin = dense_layers(pairs, users[:num_users], items[:num_items], 2)
   for (u, i), (dense_u, dense_i) in zip(found, twin, strict=True):
     np.testing.assert_allclose(u[:num_users], dense_u, atol=1e-5)
@@ -118,12 +120,9 @@ def test_devices_work_on_their_own_chunks(monkeypatch):
   assert len(re.findall(r" all-reduce(?:-start)?\(", compiled.as_text())) >= 2
 
 
-@settings(deadline=None, max_examples=15)
-@given(st.lists(st.sets(st.integers(0, 12)), min_size=1, max_size=5))
+@settings(deadline=None, max_examples=6)
+@given(st.lists(st.sets(st.integers(0, 12)), min_size=4, max_size=4))
 def test_rows_know_what_they_hold(rows):
   dense = np.array([[float(c in row) for c in range(13)] for row in rows])
-  found = holds(
-    {n: jnp.asarray(a) for n, a in sparse_rows(sparse(dense)).items()},
-    jnp.arange(len(rows)), jnp.tile(jnp.arange(13)[None], (len(rows), 1)),
-  )
+  found = jax.jit(holds)(sparse_rows(sparse(dense)), np.arange(4), np.tile(np.arange(13)[None], (4, 1)))
   np.testing.assert_array_equal(found, dense > 0)

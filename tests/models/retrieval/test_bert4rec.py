@@ -57,18 +57,20 @@ def test_a_row_is_its_inputs_and_its_last_target():
   np.testing.assert_array_equal(real, np.asarray(ROWS) != 0)
 
 
+_masks = jax.jit(bert4rec.masks)
+
+
 @settings(deadline=None, max_examples=20)
 @given(
-  st.lists(st.integers(1, 9), min_size=1, max_size=6), st.sampled_from((0.0, 0.2, 0.5, 1.0)),
+  st.lists(st.integers(1, 9), min_size=5, max_size=5), st.sampled_from((0.0, 0.3, 0.6, 1.0)),
   st.integers(0, 2**31 - 1),
 )
 def test_as_many_items_are_masked_as_asked_for(counts, share, seed):
   real = np.arange(9)[None] >= 9 - np.asarray(counts)[:, None]
-  masked = bert4rec.masks(jax.random.key(seed), jnp.asarray(real), share, 0.0)
-  assert not (np.asarray(masked) & ~real).any()
-  expected = [max(1, round(share * n)) for n in counts]
-  np.testing.assert_array_equal(masked.sum(axis=1), expected)
-  last = np.asarray(bert4rec.masks(jax.random.key(seed), jnp.asarray(real), share, 1.0))
+  masked = np.asarray(_masks(jax.random.key(seed), real, share, 0.0))
+  assert not (masked & ~real).any()
+  np.testing.assert_array_equal(masked.sum(axis=1), [max(1, round(share * n)) for n in counts])
+  last = np.asarray(_masks(jax.random.key(seed), real, share, 1.0))
   assert last[:, -1].all() and last.sum() == len(counts)
 
 
