@@ -67,8 +67,7 @@ def build_pairwise(
   def statistics():
     if not isinstance(counts, TrainingCounts) or counts.pairs is None:
       raise ConfigError(
-        "The model needs to know who had what in training, which the views 'next_item' and "
-        "'prefixes' count."
+        "The model needs to know who had what in training, which the view 'prefixes' counts."
       )
     pairs = counts.pairs()
     found = {"pairs": sparse_rows(pairs)}

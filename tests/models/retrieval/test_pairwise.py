@@ -194,7 +194,7 @@ def test_the_recommender_answers_strangers(name, tmp_path):
 def test_mistakes_are_named():
   for name, module in MODULES.items():
     learner = module.build(CONFIGS[name], SCHEMA, {"item": np.ones(7)})
-    with pytest.raises(ConfigError, match="who had what in training, which the views 'next_item' and"):
+    with pytest.raises(ConfigError, match="who had what in training, which the view 'prefixes' counts"):
       learner.init(jax.random.key(0), {}, {})
     fields = {n: f for n, f in SCHEMA.fields.items() if n != "user_id"}
     with pytest.raises(ConfigError, match="The batch lacks 'user_id'"):
