@@ -24,7 +24,7 @@ def get_config(arg=None):
     evaluate={"full_ranking": {}},
     train={
       "batch_size": 64 if arg.tiny else 128,
-      "steps": 400 if arg.tiny else 4000,
+      "steps": 600 if arg.tiny else 4000,
       "log_every": 100,
       "evaluate_every": 100 if arg.tiny else 200,
       "patience": 6,
