@@ -56,7 +56,6 @@ def bipartite_graph(
   x degree of the item).
   """
   edges = scipy.sparse.csr_array(pairs.astype(bool).astype(np.float64))
-  edges.sum_duplicates()
   scale = []
   for axis in (1, 0):
     degree = np.asarray(edges.sum(axis=axis)).reshape(-1)
