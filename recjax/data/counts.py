@@ -1,4 +1,4 @@
-"""What training events count: how often each id occurs, and how often one item follows another.
+"""What training events count: how often ids occur, follow one another, and who had what.
 
 Item columns of the log (content vectors, words) travel with them to a model's `build`.
 """
@@ -20,6 +20,7 @@ class TrainingCounts(Mapping):
   Attributes:
     transitions: (span=1, last=0) -> what `count_transitions` gives for the training events.
     item_columns: what else is known of items, arrays [V, ...] by name, row 0 for padding.
+    pairs: () -> what `count_pairs` gives for the training events; None where nobody can say.
   """
 
   def __init__(
@@ -27,9 +28,10 @@ class TrainingCounts(Mapping):
     occurrences: Mapping[str, np.ndarray],
     transitions: Callable[..., scipy.sparse.csr_array],
     item_columns: Mapping[str, np.ndarray] = types.MappingProxyType({}),
+    pairs: Callable[[], scipy.sparse.csr_array] | None = None,
   ):
     self._occurrences, self.transitions = occurrences, transitions
-    self.item_columns = item_columns
+    self.item_columns, self.pairs = item_columns, pairs
 
   def __getitem__(self, vocabulary: str) -> np.ndarray:
     return self._occurrences[vocabulary]
@@ -61,6 +63,17 @@ def count_transitions(
   size = log.vocabularies["item"]
   ones = np.ones(len(head), np.float32)
   return scipy.sparse.coo_array((ones, (head, tail)), (size, size)).tocsr()
+
+
+def count_pairs(log: EventLog, split: Split) -> scipy.sparse.csr_array:
+  """How often each user had each item among the training events.
+
+  A float32 matrix [users, items], both with padding as row and column 0; columns of a row ascend.
+  """
+  event, user = training_events(log, split)
+  item = np.asarray(log.item[event], np.int64)
+  shape = (log.vocabularies["user"], log.vocabularies["item"])
+  return scipy.sparse.coo_array((np.ones(len(item), np.float32), (user, item)), shape).tocsr()
 
 
 def training_events(log: EventLog, split: Split, last: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -53,8 +53,8 @@ class SelfAttention(nn.Module):
     return mixed.reshape(*states.shape[:-1], self.width)
 
 
-class CausalSelfAttention(nn.Module):
-  """Multi-head scaled dot-product attention in which no position sees a later one or padding.
+class HistoryAttention(nn.Module):
+  """Multi-head scaled dot-product attention that does not see padding nor, if causal, what is later.
 
   `heads` must divide the width. Weights are computed in float32 and dropped out at rate `dropout`.
   With `project` the heads' results are mapped once more. Callers that make the collection
@@ -64,6 +64,7 @@ class CausalSelfAttention(nn.Module):
   heads: int
   dropout: float = 0.0
   project: bool = True
+  causal: bool = True
   kernel_init: Callable[..., jax.Array] = nn.initializers.lecun_normal()
 
   @nn.compact
@@ -72,8 +73,8 @@ class CausalSelfAttention(nn.Module):
   ) -> jax.Array:
     """Attends from queries [B, L, D] to values [B, L, D] where mask [B, L]; returns [B, L, D].
 
-    A position before the first real one has nothing to attend to: what it gets is zero, or with
-    `project` the output bias.
+    A position with nothing real to attend to, such as one before the first real one if causal, gets
+    zero, or with `project` the output bias.
     """
     batch, length, width = queries.shape
 
@@ -82,8 +83,9 @@ class CausalSelfAttention(nn.Module):
       return dense(inputs).reshape(batch, length, self.heads, -1)
 
     q, k, v = split("query", queries), split("key", values), split("value", values)
-    causal = jnp.tril(jnp.ones((length, length), bool))
-    allowed = causal[None, None] & mask[:, None, None, :]
+    allowed = mask[:, None, None, :]
+    if self.causal:
+      allowed &= jnp.tril(jnp.ones((length, length), bool))[None, None]
     weights = attention_weights(q, k, allowed)
     self.sow("intermediates", "weights", weights)
     weights = Dropout(self.dropout, deterministic=not train)(weights).astype(v.dtype)

@@ -11,13 +11,13 @@ from recjax.errors import ConfigError
 
 
 def sparse_rows(matrix: scipy.sparse.csr_array) -> dict[str, np.ndarray]:
-  """A matrix [V, V] as plain arrays for `take_sparse`; its entries keep their order within a row.
+  """A matrix [R, V] as plain arrays for `take_sparse`; its entries keep their order within a row.
 
-  They are indptr [V + 1], neighbour and weight [entries + 1], and window [longest row]. Raises
+  They are indptr [R + 1], neighbour and weight [entries + 1], and window [longest row]. Raises
   ConfigError for more entries than int32 can number.
   """
   if matrix.nnz >= 2**31 - 1:
-    raise ConfigError(f"{matrix.nnz} pairs of items are more than int32 can number.")
+    raise ConfigError(f"{matrix.nnz} entries are more than int32 can number.")
   longest = max(1, int(np.diff(matrix.indptr).max()))
   # One unused entry, so that a lookup has something to gather even where no pair occurs.
   return {
@@ -37,3 +37,18 @@ def take_sparse(rows: Mapping[str, jax.Array], ids: jax.Array) -> tuple[jax.Arra
   columns = jnp.take(rows["neighbour"], where, mode="clip")
   weights = jnp.take(rows["weight"], where, mode="clip")
   return jnp.where(real, columns, 0), jnp.where(real, weights, 0.0)
+
+
+def holds(rows: Mapping[str, jax.Array], ids: jax.Array, columns: jax.Array) -> jax.Array:
+  """Whether each row ids [...] has an entry in its columns [..., T], bool [..., T], by bisection.
+
+  The columns of a row must ascend.
+  """
+  end = rows["indptr"][ids + 1][..., None]
+  low = jnp.broadcast_to(rows["indptr"][ids][..., None], columns.shape)
+  high = jnp.broadcast_to(end, columns.shape)
+  for _ in range(len(rows["window"]).bit_length()):
+    middle = (low + high) // 2
+    right = (low < high) & (rows["neighbour"][middle] < columns)
+    low, high = jnp.where(right, middle + 1, low), jnp.where(right, high, middle)
+  return (low < end) & (rows["neighbour"][low] == columns)

@@ -181,11 +181,14 @@ def evaluate_part(
   parts: Parts, variables: Mapping[str, Any], part: str
 ) -> list[dict[str, Evaluation]]:
   """What every evaluator of a part finds, one dict a seed."""
+  prepare = parts.learner.predict.get("prepare")
   found = []
   for i in range(parts.config.seeds if parts.learner.loss else 1):
     own = variables
     if parts.config.seeds > 1 and parts.learner.loss:
       own = jax.tree.map(lambda a, i=i: a[i], variables)
+    if prepare:
+      own = jax.jit(prepare)(own)
     found.append({name: run(own) for name, run in parts.evaluators[part].items()})
   return found
 

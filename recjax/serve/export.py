@@ -3,7 +3,8 @@
     variables.safetensors   arrays by path
     config.json             the experiment
     schema.json             fields and vocabularies of a batch
-    items.json              {"raw": [...], "label": [...]}, one entry an id, 0 for padding
+    items.json              {"raw": [...], "label": [...], "category": [...]}, one entry an id, 0 for
+                            padding
 """
 
 import pathlib
@@ -18,7 +19,7 @@ from recjax.train.writers import read_json, write_json
 
 
 class Export(NamedTuple):
-  """A loaded export: variables, config, schema, and item columns `raw` and `label` where known."""
+  """A loaded export: variables, config, schema, and item columns, where known: raw, label, category."""
 
   variables: dict[str, Any]
   config: Config
@@ -35,7 +36,7 @@ def write_export(
   save_arrays(folder / "variables.safetensors", variables)
   write_json(folder / "config.json", config)
   write_json(folder / "schema.json", schema.to_json())
-  names = {k: [str(v) for v in items[k]] for k in ("raw", "label") if k in items}
+  names = {k: [str(v) for v in items[k]] for k in ("raw", "label", "category") if k in items}
   write_json(folder / "items.json", names)
 
 

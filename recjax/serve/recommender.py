@@ -16,8 +16,10 @@ from recjax import registry
 from recjax.errors import ConfigError, RecjaxError
 from recjax.evaluate.topk import top_items
 from recjax.serve.export import Export, read_export
+from recjax.serve.variety import vary
 
 _BLOCK = 16_384
+_CANDIDATES = 10  # items looked at for each one in a varied list
 
 
 class Recommendation(NamedTuple):
@@ -40,7 +42,10 @@ class Recommender:
     self._length = export.schema.fields["hist_item"].shape[0]
     self.num_items = export.schema.vocabularies["item"] - 1
     self._variables = jax.tree.map(jnp.asarray, export.variables)
+    if "prepare" in learner.predict:
+      self._variables = jax.jit(learner.predict["prepare"])(self._variables)
     self._labels = export.items.get("label") or export.items.get("raw") or []
+    self._categories = np.asarray(export.items.get("category") or [])
     self._index = {label: i for i, label in reversed(list(enumerate(self._labels))) if i}
 
     def answer(variables, batch, seen, k):
@@ -76,16 +81,23 @@ class Recommender:
     return self._labels[item] if item < len(self._labels) and self._labels[item] else str(item)
 
   def recommend(
-    self, histories: Sequence[Sequence[int]], k: int = 10
+    self, histories: Sequence[Sequence[int]], k: int = 10, variety: float = 0.0
   ) -> list[list[Recommendation]]:
-    """The k best items for each history (ids, oldest first), none of them from the history."""
+    """The k best items for each history (ids, oldest first), none of them from the history.
+
+    With `variety` above 0 the best ten times k are looked at, and every item of another category in
+    the list so far is worth that much more score (`serve.variety`); RecjaxError where items have none.
+    """
     if not histories:
       return []
+    if variety and not len(self._categories):
+      raise RecjaxError("Lists cannot be varied: the items of this run have no categories.")
     for history in histories:
       for item in history:
         if not 1 <= item <= self.num_items:
           raise RecjaxError(f"Item {item} is not in the catalogue of items 1 to {self.num_items}.")
     k = min(k, self.num_items)
+    wanted = min(k * _CANDIDATES, self.num_items) if variety else k
     longest = max(1, max(len(h) for h in histories))
     recent = np.zeros((len(histories), self._length), np.int32)
     seen = np.zeros((len(histories), longest), np.int32)
@@ -99,7 +111,10 @@ class Recommender:
       "hist_item": recent,
       "hist_mask": recent != 0,
     }
-    items, scores = jax.device_get(self._answer(self._variables, batch, seen, k))
+    items, scores = jax.device_get(self._answer(self._variables, batch, seen, wanted))
+    if variety:
+      places = vary(scores, self._categories[items], k, variety)
+      items, scores = (np.take_along_axis(a, places, axis=1) for a in (items, scores))
     return [
       [
         Recommendation(int(i), self.label(int(i)), float(s))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recjax.nn.attention import CausalSelfAttention, SelfAttention, masked_softmax
+from recjax.nn.attention import HistoryAttention, SelfAttention, masked_softmax
 
 
 def test_masked_softmax_hand_numbers():
@@ -27,7 +27,7 @@ def case():
   rng = np.random.default_rng(0)
   x = jnp.asarray(rng.normal(size=(3, 6, 8)), jnp.float32)
   mask = jnp.array([[0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]], bool)
-  module = CausalSelfAttention(heads=2)
+  module = HistoryAttention(heads=2)
   return module, module.init(jax.random.key(0), x, x, mask, train=False), x, mask
 
 
@@ -82,3 +82,14 @@ def test_self_attention_equals_a_numpy_twin_and_knows_no_order():
   order = rng.permutation(5)
   shuffled = module.apply(variables, x[:, :, order], mask[:, :, order])
   np.testing.assert_allclose(shuffled, expected[:, :, order], atol=2e-6)
+
+
+def test_without_causality_all_that_is_real_is_seen(case):
+  _, variables, x, mask = case
+  module = HistoryAttention(heads=2, causal=False)
+  run = lambda x: module.apply(variables, x, x, mask, train=False)
+  slope = np.asarray(jax.grad(lambda x: jnp.sum(run(x)[:, 3]))(x))
+  seen = np.abs(slope).max(axis=-1) > 0
+  np.testing.assert_array_equal(seen[:2], mask[:2])
+  # Turning rows around turns results around: there are no positions.
+  np.testing.assert_allclose(run(jnp.tile(x[1:2, ::-1], (3, 1, 1)))[1, ::-1], run(x)[1], atol=2e-6)

@@ -2,13 +2,17 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from recjax.config import read_config_file, to_json
 from recjax.data.schema import Field, Schema
 from recjax.errors import RecjaxError
 from recjax.serve.export import read_export, write_export
 from recjax.serve.recommender import Recommender
+from recjax.serve.variety import vary
 
+CATEGORIES = ["", "horror", "comedy", "drama", "comedy", "horror"]
 LABELS = ["", "Alien (1979)", "Brazil (1985)", "Casablanca (1942)", "Dogma (1999)", "Alien (1979)"]
 
 
@@ -30,7 +34,8 @@ def workdir(tmp_path):
   split = Split(events.indptr[:-1], events.indptr[1:], None, None, {})
   learner = counts.build(counts.Config(kind="transition"), schema)
   variables = learner.fit(events, split)
-  write_export(tmp_path / "export", variables, config, schema, {"label": LABELS})
+  items = {"label": LABELS, "category": CATEGORIES}
+  write_export(tmp_path / "export", variables, config, schema, items)
   return tmp_path
 
 
@@ -42,6 +47,44 @@ def test_answers_exactly_and_never_from_the_history(workdir):
   # A = 2 after item 1; popularity 2 of at most 5, times one half.
   assert first[0].score == pytest.approx(2 + 0.5 * 2 / 5)
   assert [r.item for r in unknown_user] == [4, 1, 2, 3, 5]
+
+
+def test_lists_trade_scores_for_variety(workdir):
+  recommender = Recommender.load(workdir)
+  plain = recommender.recommend([[]], k=3)[0]  # by popularity: 4 and 2 are comedies, 1 is horror
+  assert [r.item for r in plain] == [4, 1, 2]
+  # After 4, of 0.5, items 1, 2, 3, 5 score 0.3, 0.2, 0.1, 0 and all but 2 gain: too little to matter.
+  assert [r.item for r in recommender.recommend([[]], k=5, variety=0.05)[0]] == [4, 1, 2, 3, 5]
+  varied = recommender.recommend([[]], k=4, variety=0.2)[0]
+  assert [r.item for r in varied] == [4, 1, 3, 2]
+  assert [r.score for r in varied] == pytest.approx([0.5, 0.3, 0.1, 0.2])
+  export = read_export(workdir / "export")
+  write_export(
+    workdir / "export", export.variables, to_json(export.config), export.schema, {"label": LABELS}
+  )
+  with pytest.raises(RecjaxError, match="cannot be varied: the items of this run have no categories"):
+    Recommender.load(workdir).recommend([[1]], variety=0.1)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 8), st.integers(1, 8), st.floats(0, 3), st.integers(0, 2**31))
+def test_variety_equals_a_plain_greedy_choice(count, k, weight, seed):
+  rng = np.random.default_rng(seed)
+  k = min(k, count)
+  scores = np.sort(rng.normal(size=(2, count)))[:, ::-1].copy()
+  scores[1, count // 2 :] = -np.inf
+  categories = rng.integers(0, 3, (2, count))
+  found = vary(scores, categories, k, weight)
+  for row in range(2):
+    chosen: list[int] = []
+    for _ in range(min(k, int(np.isfinite(scores[row]).sum()))):
+      worth = {
+        i: scores[row, i] + weight * sum(categories[row, i] != categories[row, j] for j in chosen)
+        for i in range(count) if i not in chosen and np.isfinite(scores[row, i])
+      }
+      chosen.append(max(worth, key=worth.get))
+    assert found[row, : len(chosen)].tolist() == chosen
+    assert len(set(found[row].tolist())) == k
 
 
 def test_only_the_newest_of_a_long_history_counts_but_all_are_left_out(workdir):

@@ -10,7 +10,7 @@ import functools
 
 import numpy as np
 
-from recjax.data.counts import TrainingCounts, count_transitions
+from recjax.data.counts import TrainingCounts, count_pairs, count_transitions
 from recjax.data.log import EventLog
 from recjax.data.preparation import blocks
 from recjax.data.schema import Field, Schema
@@ -64,13 +64,11 @@ def build(config: Config, log: EventLog, split: Split) -> View:
 
   columns = {"item": log.item, **window}
   train = Rows(len(window["end"]), columns, gather, schema)
-  transitions = functools.partial(count_transitions, log, split)
-  counts = TrainingCounts({"item": item_counts(log, split)}, transitions)
   return View(
     train,
     holdout_cases(log, split.validation, length),
     holdout_cases(log, split.test, length),
-    counts,
+    training_counts(log, split),
     {"train_rows": train.count, "length": length},
   )
 
@@ -154,6 +152,15 @@ def ragged(values: np.ndarray, begin: np.ndarray, end: np.ndarray, width: int) -
 def position_dtype(end: np.ndarray) -> type:
   """int32 where every position fits, so that the rows can live on a device; else int64."""
   return np.int32 if end.max(initial=0) < 2**31 - 1 else np.int64
+
+
+def training_counts(log: EventLog, split: Split) -> TrainingCounts:
+  """Occurrences of each item in training; transitions and who had what when asked for."""
+  return TrainingCounts(
+    {"item": item_counts(log, split)},
+    functools.partial(count_transitions, log, split),
+    pairs=functools.partial(count_pairs, log, split),
+  )
 
 
 def item_counts(log: EventLog, split: Split) -> np.ndarray:

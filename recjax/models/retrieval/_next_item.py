@@ -21,7 +21,6 @@ The last two touch only rows that the batch names, so their tables can be traine
 from collections.abc import Mapping
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -30,12 +29,13 @@ from recjax.errors import ConfigError
 from recjax.losses.binary import binary_cross_entropy
 from recjax.losses.softmax import full_softmax, sampled_softmax
 from recjax.models.learner import Learner, Objective
+from recjax.models.retrieval._negatives import Negatives, shared_fields
+from recjax.models.retrieval._vectors import predictions
 from recjax.nn.by_length import by_length
 from recjax.nn.tables import TableSpec, take
 from recjax.registry import unknown
 
 LOSSES = ("full_softmax", "sampled_softmax", "bce")
-SAMPLINGS = ("uniform", "popularity")
 
 
 def build_next_item(
@@ -59,7 +59,7 @@ def build_next_item(
     counts: training occurrences per id, int [V] for "item"; read by popularity sampling's init.
     loss: one of LOSSES.
     negatives: K of sampled_softmax.
-    sampling: one of SAMPLINGS, the distribution that negatives come from.
+    sampling: one of `_negatives.SAMPLINGS`, the distribution that negatives come from.
     padding_class: whether full_softmax has one more class, whose logit is 0.
     groups: groups of rows of like length that a batch is trained in, each on as many positions as
       it fills (`nn.by_length`); 1 for all rows at once. The encoder then reads no fields but
@@ -71,26 +71,18 @@ def build_next_item(
   """
   if loss not in LOSSES:
     raise ConfigError(unknown("loss", loss, LOSSES))
-  if sampling not in SAMPLINGS:
-    raise ConfigError(unknown("sampling", sampling, SAMPLINGS))
   if loss == "sampled_softmax" and negatives < 1:
     raise ConfigError(f"sampled_softmax needs at least one negative, not {negatives}.")
   if groups < 1:
     raise ConfigError(f"A batch is trained in at least one group of rows, not {groups}.")
-  require(schema, "hist_item", "hist_mask", "target_item")
-  if schema.fields["target_item"].shape != schema.fields["hist_item"].shape:
-    raise ConfigError(
-      "The model predicts the next item at every position, and the batch has one target a row: take "
-      "the view 'next_item'."
-    )
+  require_every_target(schema)
   size = schema.vocabularies["item"]
-  by_popularity = sampling == "popularity" and loss != "full_softmax"
+  drawing = Negatives(size, sampling, counts)
 
   def init(key, tables, batch):
     variables = encoder.init(key, tables, batch, train=False)
-    if by_popularity:
-      variables = {**variables, "statistics": {"cumulative_count": _cumulative(counts, size)}}
-    return variables
+    statistics = {} if loss == "full_softmax" else drawing.statistics()
+    return {**variables, "statistics": statistics} if statistics else variables
 
   def encode_positions(variables, batch, train=False, key=None):
     rngs = {"dropout": key} if train else None
@@ -111,34 +103,11 @@ def build_next_item(
 
     return by_length(encode, vectors, mask, key, groups)
 
-  def sample(variables, key, shape):
-    """Drawn ids of `shape`."""
-    if not by_popularity:
-      return jax.random.randint(key, shape, 1, size, jnp.int32)
-    cumulative = variables["statistics"]["cumulative_count"]
-    ticket = jax.random.randint(key, shape, 0, cumulative[-1], jnp.int32)
-    return jnp.searchsorted(cumulative, ticket, side="right").astype(jnp.int32)
-
-  def expected_count(variables, ids):
-    """How often K draws hold each of ids on average, float32; an item never seen counts as once."""
-    if not by_popularity:
-      return jnp.full(ids.shape, negatives / (size - 1), jnp.float32)
-    cumulative = variables["statistics"]["cumulative_count"]
-    count = jnp.maximum(cumulative[ids] - cumulative[jnp.maximum(ids - 1, 0)], 1)
-    return count.astype(jnp.float32) * (negatives / cumulative[-1].astype(jnp.float32))
-
   def draw_shared(variables, batch, key):
-    ids = sample(variables, key, (1, negatives))
-    present = -jnp.expm1(-expected_count(variables, batch["target_item"]))
-    return {
-      **batch,
-      "negative_item": ids,
-      "negative_log_q": jnp.log(expected_count(variables, ids)),
-      "target_log_q": jnp.log(present),
-    }
+    return drawing.draw_shared(variables, batch, key, negatives)
 
   def draw_one_each(variables, batch, key):
-    ids = sample(variables, key, batch["target_item"].shape)
+    ids = drawing.sample(variables, key, batch["target_item"].shape)
     own = jnp.any(ids[:, :, None] == batch["hist_item"][:, None, :], axis=-1)
     own |= jnp.any(ids[:, :, None] == batch["target_item"][:, None, :], axis=-1)
     return {**batch, "negative_item": jnp.where(own, 0, ids)}
@@ -191,44 +160,28 @@ def build_next_item(
     """Interest of each history, [B, D]; exactly zero for an empty one."""
     return encode_positions(variables, batch)[:, -1]
 
-  def encode_items(variables, item_ids):
-    """Vectors [n, D] whose dot products with encode_user are the scores."""
-    return take(variables["tables"]["item"], item_ids)
-
-  def score_items(variables, state, item_ids):
-    """Scores [B, n] of the items [n] for the states [B, D] of encode_user."""
-    return state @ encode_items(variables, item_ids).T
-
-  def score(variables, batch):
-    """Scores of target_item [B] or [B, C], in its shape."""
-    state, targets = encode_user(variables, batch), batch["target_item"]
-    vectors = encode_items(variables, targets)
-    if targets.ndim == 1:
-      return jnp.sum(state * vectors, axis=-1)
-    return jnp.einsum("bd,bcd->bc", state, vectors)
-
   drawn, draw = {}, None
   if loss == "sampled_softmax":
-    # The negatives are shared by the batch, hence have a batch axis of one.
-    drawn = {
-      "negative_item": Field("ids", (negatives,), "item"),
-      "negative_log_q": Field("float", (negatives,)),
-      "target_log_q": Field("float", schema.fields["target_item"].shape),
-    }
+    drawn = shared_fields(negatives, schema.fields["target_item"])
     draw = draw_shared
   elif loss == "bce":
     drawn = {"negative_item": Field("ids", schema.fields["target_item"].shape, "item")}
     draw = draw_one_each
-  predict = {
-    "encode_user": encode_user,
-    "encode_items": encode_items,
-    "score_items": score_items,
-    "score": score,
-  }
   whole = ("item",) if loss == "full_softmax" else ()
   return Learner(
-    schema.extend(**drawn), {"item": table}, init, objective, predict, draw, whole_tables=whole
+    schema.extend(**drawn), {"item": table}, init, objective, predictions(encode_user), draw,
+    whole_tables=whole,
   )
+
+
+def require_every_target(schema: Schema) -> None:
+  """Raises ConfigError unless rows have a history and a target at every position."""
+  require(schema, "hist_item", "hist_mask", "target_item")
+  if schema.fields["target_item"].shape != schema.fields["hist_item"].shape:
+    raise ConfigError(
+      "The model predicts the next item at every position, and the batch has one target a row: take "
+      "the view 'next_item'."
+    )
 
 
 def require(schema: Schema, *names: str) -> None:
@@ -238,18 +191,3 @@ def require(schema: Schema, *names: str) -> None:
     raise ConfigError(
       f"The batch lacks {', '.join(map(repr, missing))}; it has {', '.join(sorted(schema.fields))}."
     )
-
-
-def _cumulative(counts, size):
-  """Cumulative training counts int32 [V]; entry 0, of padding, is zero."""
-  if counts is None or "item" not in counts:
-    raise ConfigError("sampling='popularity' needs the training counts of the items.")
-  count = np.asarray(counts["item"], np.int64).copy()
-  count[0] = 0
-  total = np.cumsum(count)
-  if count.shape != (size,) or not 0 < total[-1] < 2**31:
-    raise ConfigError(
-      f"sampling='popularity' needs {size} item counts with a sum between 1 and 2^31, not "
-      f"{len(count)} counts with the sum {total[-1]}."
-    )
-  return jnp.asarray(total, jnp.int32)

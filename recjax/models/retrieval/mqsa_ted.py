@@ -44,7 +44,7 @@ from recjax.losses.transition_distillation import (
 )
 from recjax.models.learner import Learner, Objective
 from recjax.models.retrieval._next_item import build_next_item, require
-from recjax.nn.attention import CausalSelfAttention
+from recjax.nn.attention import HistoryAttention
 from recjax.nn.dropout import Dropout
 from recjax.nn.sequence_input import sequence_input
 from recjax.nn.tables import TableSpec
@@ -120,7 +120,7 @@ class Branch(nn.Module):
       drop = lambda y: Dropout(config.dropout, deterministic=not train)(y)
       dense = lambda name: nn.Dense(config.width, kernel_init=glorot, name=name)
       query = norm(layer("query_norm"))(window_mean(x, mask, self.window))
-      attention = CausalSelfAttention(
+      attention = HistoryAttention(
         config.heads, config.dropout, project=False, kernel_init=glorot, name=layer("attention")
       )
       z = norm(layer("ffn_norm"))(query + attention(query, x, mask, train=train))

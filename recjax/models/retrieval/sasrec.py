@@ -29,14 +29,11 @@ from recjax.data.schema import Schema
 from recjax.errors import ConfigError
 from recjax.models.learner import Learner
 from recjax.models.retrieval._next_item import build_next_item, require
-from recjax.nn.attention import CausalSelfAttention
-from recjax.nn.dropout import Dropout
+from recjax.nn.encoder_block import LAYOUTS, EncoderBlock
 from recjax.nn.sequence_input import sequence_input
 from recjax.nn.tables import TableSpec
 from recjax.ranges import Count, Positive, Rate, Weight
 from recjax.registry import unknown
-
-LAYOUTS = ("pre", "post", "original")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,42 +75,14 @@ class SASRec(nn.Module):
       length=self.length, stddev=0.02, dropout=config.dropout, train=train,
     )
     for index in range(config.layers):
-      x = Block(config, name=f"block_{index}")(x, mask, train=train) * real
+      block = EncoderBlock(
+        config.heads, config.expansion * config.width, config.dropout, config.norm,
+        name=f"block_{index}",
+      )
+      x = block(x, mask, train=train) * real
     if config.norm != "post":
       x = nn.LayerNorm(name="norm")(x)
     return x * real
-
-
-class Block(nn.Module):
-  """Attention and feed-forward network with their residual sums, in one of LAYOUTS."""
-
-  config: Config
-
-  @nn.compact
-  def __call__(self, x: jax.Array, mask: jax.Array, *, train: bool) -> jax.Array:
-    """x [B, L, D] and mask [B, L] to [B, L, D]."""
-    config = self.config
-    attention = CausalSelfAttention(config.heads, config.dropout, name="attention")
-    attention_norm = nn.LayerNorm(name="attention_norm")
-    ffn_norm = nn.LayerNorm(name="ffn_norm")
-
-    def drop(y):
-      return Dropout(config.dropout, deterministic=not train)(y)
-
-    def ffn(y):
-      y = drop(nn.relu(nn.Dense(config.expansion * config.width, name="ffn_in")(y)))
-      return drop(nn.Dense(config.width, name="ffn_out")(y))
-
-    if config.norm == "original":
-      normed = attention_norm(x)
-      y = ffn_norm(normed + attention(normed, x, mask, train=train))
-      return y + ffn(y)
-    if config.norm == "post":
-      x = attention_norm(x + drop(attention(x, x, mask, train=train)))
-      return ffn_norm(x + ffn(x))
-    normed = attention_norm(x)
-    x = x + drop(attention(normed, normed, mask, train=train))
-    return x + ffn(ffn_norm(x))
 
 
 def build(
