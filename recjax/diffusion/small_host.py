@@ -21,6 +21,7 @@ from recjax.diffusion.host import Added, Host, Text
 from recjax.diffusion.schedules import SCHEDULES
 from recjax.errors import ConfigError
 from recjax.nn.decoupled_attention import attend, decoupled_attention
+from recjax.nn.dense import Dense
 from recjax.ranges import Positive
 from recjax.registry import unknown
 
@@ -52,7 +53,7 @@ class SmallNetwork(nn.Module):
     config, patch = self.config, self.config.patch
     batch, height, width, channels = noised.shape
     rows, columns = height // patch, width // patch
-    dense = lambda name, size: nn.Dense(size, name=name)
+    dense = lambda name, size: Dense(size, name=name)
     normal = nn.initializers.normal(0.02)
 
     # Patches as tokens, row by row.
@@ -68,7 +69,7 @@ class SmallNetwork(nn.Module):
       x = Block(config, name=f"block_{number}")(x, time, prompt, extra)
 
     x = nn.LayerNorm(name="output_norm")(x)
-    x = nn.Dense(patch * patch * channels, kernel_init=nn.initializers.zeros, name="output")(x)
+    x = Dense(patch * patch * channels, kernel_init=nn.initializers.zeros, name="output")(x)
     x = x.reshape(batch, rows, columns, patch, patch, channels)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(noised.shape)
 
@@ -85,14 +86,14 @@ class Block(nn.Module):
     """x [B, S, D] with time [B, D] and prompt [B, T, D]; returns [B, S, D]."""
     config, width = self.config, self.config.width
     zeros = nn.initializers.zeros
-    shifts = nn.Dense(4 * width, kernel_init=zeros, name="modulation")(time)[:, None, :]
+    shifts = Dense(4 * width, kernel_init=zeros, name="modulation")(time)[:, None, :]
     scale_1, shift_1, scale_2, shift_2 = jnp.split(shifts, 4, axis=-1)
-    dense = lambda name: nn.Dense(width, name=name)
+    dense = lambda name: Dense(width, name=name)
     norm = lambda name: nn.LayerNorm(name=name)
 
     h = norm("self_norm")(x) * (1 + scale_1) + shift_1
     mixed = attend(dense("self_query")(h), dense("self_key")(h), dense("self_value")(h), config.heads)
-    x = x + nn.Dense(width, kernel_init=zeros, name="self_output")(mixed)
+    x = x + Dense(width, kernel_init=zeros, name="self_output")(mixed)
 
     query = dense("query")(norm("cross_norm")(x))
     key, value = dense("key")(prompt), dense("value")(prompt)
@@ -101,8 +102,8 @@ class Block(nn.Module):
     x = x + dense("output")(mixed)
 
     h = norm("mlp_norm")(x) * (1 + scale_2) + shift_2
-    h = nn.gelu(nn.Dense(config.expansion * width, name="mlp_hidden")(h))
-    return x + nn.Dense(width, kernel_init=zeros, name="mlp_output")(h)
+    h = nn.gelu(Dense(config.expansion * width, name="mlp_hidden")(h))
+    return x + Dense(width, kernel_init=zeros, name="mlp_output")(h)
 
 
 def time_features(log_snr: jax.Array) -> jax.Array:

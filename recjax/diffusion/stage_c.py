@@ -41,6 +41,7 @@ from recjax.diffusion.schedules import Cosine
 from recjax.diffusion.stage_c_blocks import Block, norm, scaled_xavier
 from recjax.errors import ConfigError
 from recjax.nn.decoupled_attention import Extra, branches
+from recjax.nn.dense import Dense
 from recjax.ranges import Positive
 
 CONDITIONS = ("time", "sca", "crp")
@@ -110,7 +111,7 @@ class StageC(nn.Module):
   ) -> jax.Array:
     """Noise [B, H, W, C], float32, in noised [B, H, W, C] at time [B]; text as in `build_stage_c`."""
     config = self.config
-    dense = lambda name, width, **kwargs: nn.Dense(
+    dense = lambda name, width, **kwargs: Dense(
       width, dtype=config.dtype, name=name,
       **{"kernel_init": nn.initializers.xavier_uniform(), **kwargs},
     )
@@ -141,7 +142,7 @@ class StageC(nn.Module):
     config, batch = self.config, len(text["text"])
 
     def tokens(name, value, count):
-      dense = nn.Dense(
+      dense = Dense(
         count * config.condition_width, dtype=config.dtype,
         kernel_init=nn.initializers.normal(0.02), name=name,
       )

@@ -20,6 +20,7 @@ from flax import linen as nn
 
 from recjax.diffusion.host import Added
 from recjax.nn.decoupled_attention import decoupled_attention
+from recjax.nn.dense import Dense
 
 xavier = nn.initializers.xavier_uniform()
 scaled_xavier = lambda scale: nn.initializers.variance_scaling(scale, "fan_avg", "uniform")
@@ -66,10 +67,10 @@ class Convolution(nn.Module):
     h = norm(h)
     if skip is not None:
       h = jnp.concatenate([h, skip], axis=-1)
-    h = nn.Dense(4 * width, dtype=self.dtype, kernel_init=xavier, name="widen")(h)
+    h = Dense(4 * width, dtype=self.dtype, kernel_init=xavier, name="widen")(h)
     h = ResponseNorm(self.dtype, name="response")(jax.nn.gelu(h, approximate=False))
     init = scaled_xavier(1 / self.depth)
-    return x + nn.Dense(width, dtype=self.dtype, kernel_init=init, name="narrow")(h)
+    return x + Dense(width, dtype=self.dtype, kernel_init=init, name="narrow")(h)
 
 
 class Time(nn.Module):
@@ -83,7 +84,7 @@ class Time(nn.Module):
     """x [B, H, W, C], one embedding [B, E] for each name; returns x's shape."""
     total = 0.0
     for name, embedding in zip(self.names, embeddings, strict=True):
-      dense = nn.Dense(
+      dense = Dense(
         2 * x.shape[-1], dtype=self.dtype, kernel_init=nn.initializers.zeros, name=name
       )
       total = total + dense(embedding)
@@ -103,7 +104,7 @@ class Attention(nn.Module):
     """x [B, H, W, C], clip [B, L, D]; returns x's shape."""
     batch, *_, width = x.shape
     # Query, key and value are one matrix in the published weights, with its fan out of 3 C.
-    project = lambda name, init=xavier: nn.Dense(width, dtype=self.dtype, kernel_init=init, name=name)
+    project = lambda name, init=xavier: Dense(width, dtype=self.dtype, kernel_init=init, name=name)
     joint = lambda name: project(name, scaled_xavier(0.5))
     image = norm(x).reshape(batch, -1, width)
     both = jnp.concatenate([image, project("condition")(jax.nn.silu(clip))], axis=1)

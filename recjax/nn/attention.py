@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from recjax.nn.dense import Dense
 from recjax.nn.dropout import Dropout
 
 
@@ -44,7 +45,7 @@ class SelfAttention(nn.Module):
     """States [..., N, D] under mask [..., N] to [..., N, width]; where nothing is real, zero."""
 
     def split(name):
-      mapped = nn.Dense(self.width, use_bias=False, name=name)(states)
+      mapped = Dense(self.width, use_bias=False, name=name)(states)
       return mapped.reshape(*states.shape[:-1], self.heads, -1)
 
     q, k, v = split("query"), split("key"), split("value")
@@ -79,7 +80,7 @@ class HistoryAttention(nn.Module):
     batch, length, width = queries.shape
 
     def split(name, inputs):
-      dense = nn.Dense(width, kernel_init=self.kernel_init, name=name)
+      dense = Dense(width, kernel_init=self.kernel_init, name=name)
       return dense(inputs).reshape(batch, length, self.heads, -1)
 
     q, k, v = split("query", queries), split("key", values), split("value", values)
@@ -92,4 +93,4 @@ class HistoryAttention(nn.Module):
     mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(batch, length, width)
     if not self.project:
       return mixed
-    return nn.Dense(width, kernel_init=self.kernel_init, name="output")(mixed)
+    return Dense(width, kernel_init=self.kernel_init, name="output")(mixed)

@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from recjax.nn.dense import product
+
 
 class CausalConv(nn.Module):
   """Convolution along the last axis but one that sees the present and the past only.
@@ -28,7 +30,7 @@ class CausalConv(nn.Module):
     bias = self.param("bias", nn.initializers.zeros_init(), (self.width,), jnp.float32)
     shifts = [k * self.dilation for k in range(self.kernel) if k * self.dilation < length]
     taps = jnp.concatenate([kernel[self.kernel - 1 - k] for k in range(len(shifts))], axis=1)
-    parts = jnp.split(x @ taps, len(shifts), axis=-1)
+    parts = jnp.split(product(x, taps), len(shifts), axis=-1)
     y = jnp.expand_dims(bias, tuple(range(x.ndim - 1)))
     for part, shift in zip(parts, shifts, strict=True):
       before = jnp.zeros((*part.shape[:-2], shift, self.width), part.dtype)

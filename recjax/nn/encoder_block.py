@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 
 from recjax.nn.attention import HistoryAttention
+from recjax.nn.dense import Dense
 from recjax.nn.dropout import Dropout
 
 LAYOUTS = ("pre", "post", "original")
@@ -47,8 +48,8 @@ class EncoderBlock(nn.Module):
       return Dropout(self.dropout, deterministic=not train)(y)
 
     def ffn(y):
-      y = drop(self.activation(nn.Dense(self.hidden, name="ffn_in")(y)))
-      return drop(nn.Dense(x.shape[-1], name="ffn_out")(y))
+      y = drop(self.activation(Dense(self.hidden, name="ffn_in")(y)))
+      return drop(Dense(x.shape[-1], name="ffn_out")(y))
 
     if self.norm == "original":
       normed = attention_norm(x)

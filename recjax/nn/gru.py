@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from recjax.errors import ConfigError
+from recjax.nn.dense import Dense
 from recjax.registry import unknown
 
 EVOLUTIONS = ("aigru", "agru", "augru", "augru_code")
@@ -92,7 +93,7 @@ class AttentionalGRU(nn.Module):
 
 def _weights(module: nn.Module, width: int):
   """Projection of the inputs [..., 3 width], recurrent matrix [width, 3 width], candidate's bias."""
-  project = nn.Dense(3 * width, name="input")
+  project = Dense(3 * width, name="input")
   orthogonal = nn.initializers.orthogonal()
   recurrent = module.param(
     "recurrent",

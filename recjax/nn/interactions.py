@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from recjax.nn.dense import Dense
+
 
 def inner_products(fields: jax.Array) -> jax.Array:
   """Inner products [..., F (F - 1) / 2] of all pairs of fields [..., F, D]: (1, 2), (1, 3), ...."""
@@ -36,5 +38,5 @@ class CrossLayers(nn.Module):
     """x [..., F] to its shape."""
     start = x
     for index in range(self.layers):
-      x = start * nn.Dense(x.shape[-1], name=f"cross_{index}")(x) + x
+      x = start * Dense(x.shape[-1], name=f"cross_{index}")(x) + x
     return x

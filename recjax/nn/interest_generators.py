@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from recjax.nn.dense import Dense
 from recjax.nn.multi_interest import normalize
 from recjax.nn.short_term import TransformerBlock
 
@@ -40,15 +41,15 @@ class InterestDenoiser(nn.Module):
       channels: directions of length one [B, K, D].
     """
     batch, count, width = noised.shape
-    wave = nn.Dense(4 * width, name="time_hidden")(waves(time, width))
-    wave = nn.Dense(width, name="time")(jax.nn.swish(wave))
+    wave = Dense(4 * width, name="time_hidden")(waves(time, width))
+    wave = Dense(width, name="time")(jax.nn.swish(wave))
     own = jnp.eye(count, dtype=bool)[None, :, :, None]
     x = jnp.where(own, noised[:, :, None], context[:, None]) + wave[:, :, None]
     x = x.reshape(batch * count, count, width)
     direction = channels.reshape(batch * count, 1, width)
     for index in range(self.layers):
-      value = nn.Dense(width, use_bias=False, name=f"channel_value_{index}")(direction)
-      condition = nn.Dense(width, use_bias=False, name=f"channel_output_{index}")(value)
+      value = Dense(width, use_bias=False, name=f"channel_value_{index}")(direction)
+      condition = Dense(width, use_bias=False, name=f"channel_output_{index}")(value)
       query = x
       if index == self.layers - 1:
         query = jnp.where(own, x.reshape(batch, count, count, width), 0.0).sum(axis=2)
@@ -80,8 +81,8 @@ class InterestAutoencoder(nn.Module):
     width = interests.shape[-1]
 
     def perceptron(name, inputs, outputs):
-      hidden = nn.Dense(4 * width, name=f"{name}_hidden")(jnp.concatenate(inputs, axis=-1))
-      return nn.Dense(outputs, name=name)(jax.nn.swish(hidden))
+      hidden = Dense(4 * width, name=f"{name}_hidden")(jnp.concatenate(inputs, axis=-1))
+      return Dense(outputs, name=name)(jax.nn.swish(hidden))
 
     mean, log_variance = jnp.split(perceptron("encode", (interests, channels), 2 * width), 2, axis=-1)
     code = mean
@@ -97,5 +98,5 @@ class ContrastHead(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """x [..., D] to its shape."""
-    hidden = jax.nn.relu(nn.Dense(4 * x.shape[-1], name="hidden")(x))
-    return normalize(nn.Dense(x.shape[-1], name="output")(hidden))
+    hidden = jax.nn.relu(Dense(4 * x.shape[-1], name="hidden")(x))
+    return normalize(Dense(x.shape[-1], name="output")(hidden))

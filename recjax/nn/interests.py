@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from recjax.nn.attention import masked_softmax
+from recjax.nn.dense import Dense
 
 _EPSILON = 1e-9
 
@@ -36,8 +37,8 @@ class SelfAttentiveInterests(nn.Module):
     init = nn.initializers.normal(self.stddev)
     positions = self.param("position", init, (self.length, history.shape[-1]), jnp.float32)
     placed = history + positions[None, -history.shape[1] :]
-    hidden = jnp.tanh(nn.Dense(self.hidden, use_bias=False, name="hidden")(placed))
-    scores = nn.Dense(self.interests, use_bias=False, name="score")(hidden)
+    hidden = jnp.tanh(Dense(self.hidden, use_bias=False, name="hidden")(placed))
+    scores = Dense(self.interests, use_bias=False, name="score")(hidden)
     weights = masked_softmax(
       jnp.swapaxes(scores, 1, 2),
       jnp.broadcast_to(mask[:, None], (mask.shape[0], self.interests, mask.shape[1])),

@@ -17,6 +17,7 @@ import numpy as np
 
 from recjax.errors import ConfigError
 from recjax.nn.attention import masked_softmax
+from recjax.nn.dense import Dense
 
 
 def fourier_code(times: jax.Array, frequencies: int) -> jax.Array:
@@ -35,7 +36,7 @@ class TimeCode(nn.Module):
   @nn.compact
   def __call__(self, times: jax.Array) -> jax.Array:
     """Times [...] to codes [..., width]."""
-    return nn.relu(nn.Dense(self.width)(fourier_code(times, self.frequencies)))
+    return nn.relu(Dense(self.width)(fourier_code(times, self.frequencies)))
 
 
 class ContextTokens(nn.Module):
@@ -46,10 +47,10 @@ class ContextTokens(nn.Module):
   @nn.compact
   def __call__(self, observations: jax.Array, codes: jax.Array) -> jax.Array:
     """Observations [B, C, F] and codes [B, T, C, G] to tokens [B, T, C, width]."""
-    of_observation = nn.Dense(self.width, name="observation")(observations)
-    of_code = nn.Dense(self.width, use_bias=False, name="code")(codes)
+    of_observation = Dense(self.width, name="observation")(observations)
+    of_code = Dense(self.width, use_bias=False, name="code")(codes)
     hidden = nn.relu(of_observation[:, None] + of_code)
-    return nn.relu(nn.Dense(self.width, name="output")(hidden))
+    return nn.relu(Dense(self.width, name="output")(hidden))
 
 
 class AttentivePath(nn.Module):
@@ -92,7 +93,7 @@ class AttentivePath(nn.Module):
     split = lambda name, size: self.param(
       name, nn.initializers.lecun_normal(in_axis=0, out_axis=(1, 2)), (size, self.heads, part)
     )
-    q = nn.Dense(self.width, name="query")(queries).reshape(*queries.shape[:2], self.heads, part)
+    q = Dense(self.width, name="query")(queries).reshape(*queries.shape[:2], self.heads, part)
     q = q * np.float32(part**-0.5)
     toward_code = jnp.einsum("bthd,ghd->bthg", q, split("key_code", codes.shape[-1]))
     scores = jnp.einsum("bthg,btcg->bthc", toward_code, codes)
@@ -114,9 +115,9 @@ class LatentPath(nn.Module):
   @nn.compact
   def __call__(self, summary: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean and deviation [..., width] from a summary [..., W], see `summarise`."""
-    hidden = nn.relu(nn.Dense((summary.shape[-1] + self.width) // 2, name="hidden")(summary))
-    mean = nn.Dense(self.width, name="mean")(hidden)
-    return mean, deviation_of(nn.Dense(self.width, name="deviation")(hidden))
+    hidden = nn.relu(Dense((summary.shape[-1] + self.width) // 2, name="hidden")(summary))
+    mean = Dense(self.width, name="mean")(hidden)
+    return mean, deviation_of(Dense(self.width, name="deviation")(hidden))
 
 
 def deviation_of(activation: jax.Array) -> jax.Array:

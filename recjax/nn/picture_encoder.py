@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from recjax.nn.dense import Dense
 from recjax.nn.multi_interest import normalize
 
 
@@ -29,10 +30,10 @@ class PictureEncoder(nn.Module):
     lead, size = pixels.shape[:-1], math.isqrt(pixels.shape[-1])
     x = pixels.reshape(-1, size, size, 1)
     for index, channels in enumerate(self.channels):
-      x = nn.Dense(channels, name=f"convolution_{index}")(patches(x, 1 if index == 0 else 2))
+      x = Dense(channels, name=f"convolution_{index}")(patches(x, 1 if index == 0 else 2))
       x = jax.nn.relu(x)
     x = jnp.max(x, axis=(1, 2))
-    return normalize(nn.Dense(self.width, name="output")(x), epsilon=1e-6).reshape(*lead, self.width)
+    return normalize(Dense(self.width, name="output")(x), epsilon=1e-6).reshape(*lead, self.width)
 
 
 def patches(x: jax.Array, stride: int) -> jax.Array:

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from recjax.nn.attention import masked_softmax
+from recjax.nn.dense import Dense
 
 
 def attention_pool(
@@ -29,6 +30,6 @@ class AttentionPool(nn.Module):
   @nn.compact
   def __call__(self, states: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Pools states [..., N, D] under mask [..., N]; see `attention_pool`."""
-    hidden = jnp.tanh(nn.Dense(self.hidden or states.shape[-1], name="hidden")(states))
-    scores = nn.Dense(1, use_bias=False, name="score")(hidden)[..., 0]
+    hidden = jnp.tanh(Dense(self.hidden or states.shape[-1], name="hidden")(states))
+    scores = Dense(1, use_bias=False, name="score")(hidden)[..., 0]
     return attention_pool(scores, states, mask)

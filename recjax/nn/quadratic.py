@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from recjax.nn.dense import Dense, product
 from recjax.nn.normalize import Normalize
 
 _SLOPE = 0.25  # of PReLU, where it starts
@@ -41,11 +42,11 @@ class QuadraticLayer(nn.Module):
     bias = self.param("bias", nn.initializers.zeros_init(), (rows * width,), jnp.float32)
     drop = lambda x: nn.Dropout(self.dropout, deterministic=not train)(x)
     if train and self.dropout:
-      mapped = drop(z @ kernel + jnp.expand_dims(bias, range(z.ndim - 1)))
+      mapped = drop(product(z, kernel) + jnp.expand_dims(bias, range(z.ndim - 1)))
       mapped = mapped.reshape(*z.shape[:-1], rows, width).sum(-2)
     else:
       shift = bias.reshape(rows, width).sum(0)
-      mapped = z @ kernel.reshape(width, rows, width).sum(1)
+      mapped = product(z, kernel.reshape(width, rows, width).sum(1))
       mapped = mapped + jnp.expand_dims(shift, range(z.ndim - 1))
     q = Normalize(self.norm, name="norm")(z * mapped, mask, train=train)
     slope = self.param("slope", nn.initializers.constant(_SLOPE), (), jnp.float32)
@@ -72,4 +73,4 @@ class QuadraticTower(nn.Module):
     for index in range(self.layers):
       layer = QuadraticLayer(self.rows, self.norm, self.dropout, name=f"layer_{index}")
       z = layer(z, mask, train=train)
-    return nn.Dense(1, kernel_init=nn.initializers.glorot_normal(), name="logit")(z)[..., 0]
+    return Dense(1, kernel_init=nn.initializers.glorot_normal(), name="logit")(z)[..., 0]

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from recjax.nn.decoupled_attention import attend
+from recjax.nn.dense import Dense
 
 
 class TransformerBlock(nn.Module):
@@ -28,13 +29,13 @@ class TransformerBlock(nn.Module):
     """x [B, Q, D] attends to others [B, N, D] where mask [B, N]; condition is [B, 1, D]."""
     width = x.shape[-1]
     norm = lambda name, values: nn.LayerNorm(epsilon=1e-6, name=name)(values)
-    plain = lambda name, values: nn.Dense(width, use_bias=False, name=name)(values)
+    plain = lambda name, values: Dense(width, use_bias=False, name=name)(values)
     query, key, value = plain("query", x), plain("key", others), plain("value", others)
     x = norm("norm_attention", x + plain("mix", attend(query, key, value, self.heads, mask)))
     if condition is not None:
       x = norm("norm_condition", x + condition)
-    hidden = jax.nn.relu(nn.Dense(self.factor * width, name="hidden")(x))
-    return norm("norm_output", x + nn.Dense(width, name="output")(hidden))
+    hidden = jax.nn.relu(Dense(self.factor * width, name="hidden")(x))
+    return norm("norm_output", x + Dense(width, name="output")(hidden))
 
 
 class ShortTerm(nn.Module):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from recjax.nn.attention import masked_softmax
+from recjax.nn.dense import Dense
 
 _UNITS = 127  # code of 1 in int8
 _BLOCK = 256  # behaviours
@@ -118,7 +119,7 @@ class SimilarityAwareAttention(nn.Module):
       cosines: [B, C, K].
       mask: bool [B, C, K].
     """
-    project = lambda name, x: jax.nn.silu(nn.Dense(self.width, name=name)(x))
+    project = lambda name, x: jax.nn.silu(Dense(self.width, name=name)(x))
     query, key = project("query", candidates), project("key", behaviours)
     value = project("value", behaviours)
     scores = jnp.einsum("bcd,bckd->bck", query, key, preferred_element_type=jnp.float32)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from recjax.errors import ConfigError
 from recjax.nn.activations import Activation
 from recjax.nn.attention import masked_softmax
+from recjax.nn.dense import Dense, product
 from recjax.nn.top_k import gather, top_behaviours
 from recjax.registry import unknown
 
@@ -80,18 +81,18 @@ class LocalActivationUnit(nn.Module):
     kernel = self.param("kernel", glorot, (4 * width, self.hidden[0]), jnp.float32)
     bias = self.param("bias", nn.initializers.zeros_init(), (self.hidden[0],), jnp.float32)
     of_candidate, of_behaviour, of_difference, of_product = jnp.split(kernel, 4)
-    x = (candidates @ (of_candidate + of_difference) + bias[None, None])[:, :, None]
-    x = x + (history @ (of_behaviour - of_difference))[:, None]
-    x = x + (candidates[:, :, None] * history[:, None]) @ of_product
+    x = (product(candidates, of_candidate + of_difference) + bias[None, None])[:, :, None]
+    x = x + product(history, of_behaviour - of_difference)[:, None]
+    x = x + product(candidates[:, :, None] * history[:, None], of_product)
     real = candidate_mask[:, :, None] & mask[:, None, :]
     x = Activation(self.activation, name="activation_0")(x, real, train=train)
     for index, hidden in enumerate(self.hidden[1:], start=1):
-      x = nn.Dense(hidden, kernel_init=glorot, name=f"dense_{index}")(x)
+      x = Dense(hidden, kernel_init=glorot, name=f"dense_{index}")(x)
       x = Activation(self.activation, name=f"activation_{index}")(x, real, train=train)
     # Without a softmax the weights add up over the history: start them near zero, or the interest
     # starts as L times the mean behaviour.
     last = glorot if self.normalize == "softmax" else nn.initializers.normal(0.01)
-    scores = nn.Dense(1, kernel_init=last, name="score")(x)[..., 0].astype(jnp.float32)
+    scores = Dense(1, kernel_init=last, name="score")(x)[..., 0].astype(jnp.float32)
     if self.scale:
       scores = scores * width**-0.5
     return pool(scores, history, mask, self.normalize)
@@ -125,7 +126,7 @@ class TargetAttention(nn.Module):
     heads = self.heads
 
     def split(name, x):
-      x = nn.Dense(width, use_bias=False, name=name)(x).reshape(*x.shape[:2], heads, width // heads)
+      x = Dense(width, use_bias=False, name=name)(x).reshape(*x.shape[:2], heads, width // heads)
       return jnp.swapaxes(x, 1, 2).reshape(rows * heads, x.shape[1], -1)
 
     query, key, value = split("query", candidates), split("key", history), split("value", history)
@@ -168,7 +169,7 @@ class SparseTargetAttention(nn.Module):
   ) -> tuple[jax.Array, jax.Array]:
     """o [B, C, D] and w [B, C, L] of candidates [B, C, D], history [B, L, D], mask [B, L]."""
     size, init = history.shape[-1], nn.initializers.glorot_normal()
-    dense = lambda name, width: nn.Dense(width, use_bias=False, kernel_init=init, name=name)
+    dense = lambda name, width: Dense(width, use_bias=False, kernel_init=init, name=name)
     key = self.param("key", init, (size, self.width), jnp.float32)
     query = dense("query", self.width)(candidates) @ key.T
     scores = jnp.einsum("bcd,bld->bcl", query, history, preferred_element_type=jnp.float32)

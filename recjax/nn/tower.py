@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 
 from recjax.nn.activations import Activation
+from recjax.nn.dense import Dense
 from recjax.nn.dropout import Dropout
 from recjax.nn.normalize import Normalize
 
@@ -28,7 +29,7 @@ class CTRTower(nn.Module):
     """Logits [...] for x [..., F]; batch statistics are over the entries where mask [...]."""
     x = Normalize(self.norm, name="norm")(x, mask, train=train)
     for index, width in enumerate(self.hidden):
-      x = nn.Dense(width, kernel_init=nn.initializers.glorot_uniform(), name=f"dense_{index}")(x)
+      x = Dense(width, kernel_init=nn.initializers.glorot_uniform(), name=f"dense_{index}")(x)
       x = Activation(self.activation, name=f"activation_{index}")(x, mask, train=train)
       x = Dropout(self.dropout, deterministic=not train)(x)
-    return nn.Dense(1, kernel_init=nn.initializers.glorot_uniform(), name="logit")(x)[..., 0]
+    return Dense(1, kernel_init=nn.initializers.glorot_uniform(), name="logit")(x)[..., 0]

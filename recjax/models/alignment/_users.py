@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from recjax.models.learner import Batch
 from recjax.nn.decoupled_attention import Extra
+from recjax.nn.dense import Dense
 
 
 class PairEncoder(nn.Module):
@@ -30,8 +31,8 @@ class PairEncoder(nn.Module):
     flat = lambda x: x.reshape(*x.shape[:2], -1)
     prompts = [flat(x) for name, x in sorted(batch.items()) if name.startswith("support_text_")]
     x = jnp.concatenate([flat(winner), flat(loser), flat(winner - loser), *prompts], axis=-1)
-    x = nn.gelu(nn.Dense(self.hidden, name="hidden")(x))
-    return nn.Dense(self.width, name="output")(x)
+    x = nn.gelu(Dense(self.hidden, name="hidden")(x))
+    return Dense(self.width, name="output")(x)
 
 
 class UserBranch(nn.Module):
@@ -51,12 +52,12 @@ class UserBranch(nn.Module):
   def __call__(self, tokens: jax.Array, mask: jax.Array) -> Extra:
     """The branch for tokens that count where mask [B, L]."""
     if self.projection:
-      tokens = nn.Dense(self.projection, name="projection")(nn.LayerNorm(name="norm")(tokens))
+      tokens = Dense(self.projection, name="projection")(nn.LayerNorm(name="norm")(tokens))
     if self.positions:
       shape = (1, *tokens.shape[1:])
       tokens = tokens + self.param("position", nn.initializers.normal(0.02), shape, jnp.float32)
     maps = lambda part, start: {
-      site: nn.Dense(width, use_bias=False, kernel_init=start, name=f"{site}_{part}")(tokens)
+      site: Dense(width, use_bias=False, kernel_init=start, name=f"{site}_{part}")(tokens)
       for site, width in self.sites.items()
     }
     keys = maps("key", nn.initializers.lecun_normal())

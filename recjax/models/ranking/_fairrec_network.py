@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from recjax.nn.attention import SelfAttention
+from recjax.nn.dense import Dense
 from recjax.nn.pooling import AttentionPool
 
 
@@ -28,7 +29,7 @@ class NewsEncoder(nn.Module):
     drop = lambda x: nn.Dropout(self.dropout, deterministic=not train)(x)
     x = drop(inputs)
     if self.news == "vectors":
-      return nn.Dense(self.width, use_bias=False, name="map")(x)
+      return Dense(self.width, use_bias=False, name="map")(x)
     if self.news == "words":
       x = drop(SelfAttention(self.heads, self.width, name="attention")(x, mask))
       return AttentionPool(self.query, name="pool")(x, mask)[0]
@@ -50,7 +51,7 @@ class UserEncoder(nn.Module):
       news = SelfAttention(self.heads, width, name="attention")(news, mask)
       news = nn.Dropout(self.dropout, deterministic=not train)(news)
     user = AttentionPool(self.query, name="pool")(news, mask)[0]
-    return nn.Dense(width, name="output")(user) if self.output else user
+    return Dense(width, name="output")(user) if self.output else user
 
 
 class AttributeHead(nn.Module):
@@ -62,8 +63,8 @@ class AttributeHead(nn.Module):
   @nn.compact
   def __call__(self, user: jax.Array) -> jax.Array:
     if self.hidden:
-      user = jnp.tanh(nn.Dense(self.hidden, name="hidden")(user))
-    return nn.Dense(self.classes, name="output")(user)
+      user = jnp.tanh(Dense(self.hidden, name="hidden")(user))
+    return Dense(self.classes, name="output")(user)
 
 
 def cosine(left: jax.Array, right: jax.Array) -> jax.Array:

@@ -57,6 +57,7 @@ from recjax.models.ranking._click import (
 )
 from recjax.nn.activations import ACTIVATIONS, Activation
 from recjax.nn.attention import masked_softmax
+from recjax.nn.dense import Dense
 from recjax.nn.gru import EVOLUTIONS, GRU, AttentionalGRU
 from recjax.nn.normalize import NORMS
 from recjax.nn.target_attention import LocalActivationUnit
@@ -137,10 +138,10 @@ class DIEN(nn.Module):
     """Weights [B, C, L] of states [B, L, W] for candidates [B, C, D]; zero at padding."""
     width = states.shape[-1]
     if self.config.attention == "bilinear":
-      query = nn.Dense(width, use_bias=False, kernel_init=unit_matrix, name="query")(candidates)
+      query = Dense(width, use_bias=False, kernel_init=unit_matrix, name="query")(candidates)
       scores = jnp.einsum("bcw,blw->bcl", query, states)
       return masked_softmax(scores, jnp.broadcast_to(mask[:, None], scores.shape))
-    query = nn.Dense(width, name="query")(candidates)
+    query = Dense(width, name="query")(candidates)
     query = Activation("prelu", name="query_activation")(query, counted, train=train)
     unit = LocalActivationUnit(self.config.attention_hidden, "sigmoid", "softmax", name="unit")
     return unit(query, states, mask, counted, train=train)[1]

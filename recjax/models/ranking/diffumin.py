@@ -61,6 +61,7 @@ from recjax.models.learner import Learner, Objective
 from recjax.models.ranking._click import columns, item_tables, item_vectors
 from recjax.models.ranking._interest_diffusion import denoising_loss, generate
 from recjax.nn.activations import ACTIVATIONS
+from recjax.nn.dense import Dense
 from recjax.nn.interest_generators import ContrastHead, InterestAutoencoder, InterestDenoiser
 from recjax.nn.multi_interest import (
   DENOMINATORS,
@@ -172,7 +173,7 @@ class DiffuMIN(nn.Module):
     rows, several, width = candidates.shape
     shape = (rows, several, config.channels, width)
 
-    projected = nn.Dense(config.channels * width, kernel_init=weighings, name="channels")(candidates)
+    projected = Dense(config.channels * width, kernel_init=weighings, name="channels")(candidates)
     channels = _channels(projected.reshape(shape), config.orthogonal)
     relevance = jnp.einsum("bld,bckd->bclk", history, channels)
     shares = route_and_filter(

@@ -39,6 +39,7 @@ from recjax.losses.mini_batch_decay import mini_batch_decay, occurrence_shares
 from recjax.models.learner import Learner, Objective
 from recjax.models.ranking._click import columns, item_tables, item_vectors
 from recjax.nn.activations import ACTIVATIONS
+from recjax.nn.dense import Dense
 from recjax.nn.normalize import NORMS, Normalize
 from recjax.nn.tables import TableSpec, take
 from recjax.nn.target_attention import NORMALIZERS, LocalActivationUnit
@@ -102,7 +103,7 @@ class DIN(nn.Module):
       weights = jnp.broadcast_to(weights, (*candidates.shape[:2], mask.shape[1]))
     if config.history_dense:
       interest = Normalize(config.norm, name="history_norm")(interest, counted, train=train)
-      interest = nn.Dense(
+      interest = Dense(
         interest.shape[-1], kernel_init=nn.initializers.glorot_uniform(), name="history_dense"
       )(interest)
     features = [interest, candidates]

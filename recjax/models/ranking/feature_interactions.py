@@ -35,6 +35,7 @@ from recjax.errors import ConfigError
 from recjax.models.learner import Learner
 from recjax.models.ranking._click import Outcome, check_names, click_learner, item_tables
 from recjax.nn.activations import ACTIVATIONS
+from recjax.nn.dense import Dense
 from recjax.nn.interactions import CrossLayers, factorization, inner_products
 from recjax.nn.normalize import NORMS
 from recjax.nn.tables import TableSpec, take
@@ -85,14 +86,14 @@ class FeatureInteractions(nn.Module):
     features = x
     if config.kind == "wide_deep":
       target, history = jnp.split(x, 2, axis=-1)
-      logit = logit + nn.Dense(1, name="wide")(target * history)[..., 0]
+      logit = logit + Dense(1, name="wide")(target * history)[..., 0]
     elif config.kind == "ipnn":
       features = jnp.concatenate([x, inner_products(fields)], axis=-1)
     elif config.kind == "deepfm":
       logit = logit + factorization(fields)
     elif config.kind == "dcnv2":
       crossed = CrossLayers(config.cross_layers, name="cross")(x)
-      logit = logit + nn.Dense(1, use_bias=False, name="cross_logit")(crossed)[..., 0]
+      logit = logit + Dense(1, use_bias=False, name="cross_logit")(crossed)[..., 0]
     tower = CTRTower(config.hidden, config.activation, config.norm, config.dropout, name="tower")
     return Outcome(logit + tower(features, batch["weight"] > 0, train=train))
 

@@ -48,6 +48,7 @@ from recjax.models.ranking._long_history import (
   same_category,
 )
 from recjax.nn.activations import ACTIVATIONS
+from recjax.nn.dense import Dense
 from recjax.nn.normalize import NORMS
 from recjax.nn.simhash import hamming, hash_bits
 from recjax.nn.target_attention import TargetAttention
@@ -99,8 +100,8 @@ class HistorySearch(nn.Module):
       relevance = jnp.broadcast_to(recency(mask)[:, None], allowed.shape)
     elif config.search == "sim_soft":
       width = candidates.shape[-1]
-      left = nn.Dense(width, use_bias=False, name="search_candidate")(candidates)
-      right = nn.Dense(width, use_bias=False, name="search_behaviour")(history)
+      left = Dense(width, use_bias=False, name="search_candidate")(candidates)
+      right = Dense(width, use_bias=False, name="search_behaviour")(history)
       relevance = jnp.einsum("bcd,bld->bcl", left, right)
       if train or self.is_initializing():
         found = jnp.einsum("bcl,bld->bcd", jnp.where(allowed, relevance, 0.0), history)

@@ -51,6 +51,7 @@ from recjax.models.ranking._click import (
 )
 from recjax.models.ranking._long_history import newest_places, real_history, same_category
 from recjax.nn.activations import ACTIVATIONS
+from recjax.nn.dense import Dense
 from recjax.nn.multi_interest import normalize
 from recjax.nn.normalize import NORMS
 from recjax.nn.picture_encoder import PictureEncoder
@@ -167,8 +168,8 @@ class MUSE(nn.Module):
 
   def short(self, candidates: jax.Array, recent: jax.Array, real: jax.Array) -> jax.Array:
     """Attention [B, C, D] of candidates [B, C, D] to the newest behaviours [B, N, D]."""
-    query = nn.Dense(candidates.shape[-1], name="short_query")(candidates)
-    facts = nn.Dense(candidates.shape[-1], name="short_fact")(recent)
+    query = Dense(candidates.shape[-1], name="short_query")(candidates)
+    facts = Dense(candidates.shape[-1], name="short_fact")(recent)
     scores = jnp.einsum("bcd,bnd->bcn", query, facts, preferred_element_type=jnp.float32)
     return pool(scores, facts, real, "softmax")[0]
 

@@ -39,6 +39,7 @@ from recjax.errors import ConfigError
 from recjax.models.learner import Learner, Variables
 from recjax.models.ranking._click import Outcome, check_names, click_learner, item_tables
 from recjax.nn.activations import ACTIVATIONS
+from recjax.nn.dense import Dense
 from recjax.nn.normalize import NORMS
 from recjax.nn.quadratic import QuadraticTower
 from recjax.nn.similarity import vector_values
@@ -86,7 +87,7 @@ class QIN(nn.Module):
     """The outcome for target_item [B, C] and its fellows."""
     config, mask, counted = self.config, batch["hist_mask"], batch["weight"] > 0
     glorot = nn.initializers.glorot_normal()
-    project = nn.Dense(config.vector_width, use_bias=False, kernel_init=glorot, name="project")
+    project = Dense(config.vector_width, use_bias=False, kernel_init=glorot, name="project")
 
     def vectors(prefix):
       made = []

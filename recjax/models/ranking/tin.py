@@ -43,6 +43,7 @@ from recjax.models.ranking._click import (
   item_vectors,
 )
 from recjax.nn.activations import ACTIVATIONS
+from recjax.nn.dense import Dense
 from recjax.nn.normalize import NORMS, Normalize
 from recjax.nn.tables import TableSpec, take
 from recjax.nn.target_attention import LocalActivationUnit
@@ -104,7 +105,7 @@ class TIN(nn.Module):
     else:
       pooled = Normalize(config.norm, name="pooled_norm")(made.pooled, counted, train=train)
       glorot = nn.initializers.glorot_uniform()
-      pooled = nn.Dense(pooled.shape[-1], kernel_init=glorot, name="pooled")(pooled)
+      pooled = Dense(pooled.shape[-1], kernel_init=glorot, name="pooled")(pooled)
       features = [pooled, candidates] + [pooled * candidates] * config.representation
     tower = CTRTower(config.hidden, config.activation, config.norm, config.dropout, name="tower")
     logits = tower(jnp.concatenate(features, axis=-1), counted, train=train)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from recjax.nn import neural_process as process
 from recjax.nn.convolution import DilatedResidualBlock
+from recjax.nn.dense import Dense
 from recjax.nn.dropout import Dropout
 from recjax.nn.pooling import AttentionPool
 from recjax.nn.tables import take
@@ -133,8 +134,8 @@ class IDNP(nn.Module):
         chosen = posterior if config.latent_source == "posterior" else prior
       features.append(chosen[0] if noise is None else chosen[0] + chosen[1] * noise)
     hidden = jnp.concatenate(features, axis=-1)
-    hidden = drop(nn.relu(nn.Dense(2 * config.width, name="decoder_in")(hidden)))
-    state = nn.Dense(config.width, name="decoder_out")(hidden)
+    hidden = drop(nn.relu(Dense(2 * config.width, name="decoder_in")(hidden)))
+    state = Dense(config.width, name="decoder_out")(hidden)
     return Answers(state, prior, posterior, attention, observed)
 
 

@@ -33,6 +33,7 @@ from recjax.losses.softmax import full_softmax
 from recjax.models.learner import Learner, Objective
 from recjax.models.retrieval._next_item import require_every_target
 from recjax.models.retrieval._vectors import predictions
+from recjax.nn.dense import Dense
 from recjax.nn.dropout import Dropout
 from recjax.nn.encoder_block import EncoderBlock
 from recjax.nn.tables import TableSpec, take
@@ -86,7 +87,7 @@ class BERT4Rec(nn.Module):
         activation=nn.gelu, name=f"block_{index}",
       )
       x = block(x, real, train=train) * keep
-    x = nn.gelu(nn.Dense(config.width, name="output")(x))
+    x = nn.gelu(Dense(config.width, name="output")(x))
     return nn.LayerNorm(name="output_norm")(x) * keep
 
 

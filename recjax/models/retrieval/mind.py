@@ -29,6 +29,7 @@ import numpy as np
 from recjax.data.schema import Schema
 from recjax.models.learner import Learner
 from recjax.models.retrieval._interests import build_interests, require_one_target
+from recjax.nn.dense import Dense
 from recjax.nn.interests import dynamic_routing
 from recjax.nn.tables import TableSpec, take
 from recjax.ranges import Positive, Weight
@@ -61,7 +62,7 @@ class MIND(nn.Module):
     """Interests for hist_item [B, L] and hist_mask [B, L]."""
     config, mask = self.config, batch["hist_mask"]
     history = take(tables["item"], jnp.where(mask, batch["hist_item"], 0))
-    votes = nn.Dense(config.width, use_bias=False, name="map")(history)
+    votes = Dense(config.width, use_bias=False, name="map")(history)
     rows, length = mask.shape
     key = self.make_rng("routing") if train else jax.random.key(0)
     # The newest event comes first in the draw, so that padding in front changes nothing.
@@ -70,7 +71,7 @@ class MIND(nn.Module):
     start = jnp.swapaxes(start[:, ::-1], 1, 2)
     interests = dynamic_routing(votes[:, None], start, mask, config.iterations)
     if config.relu:
-      interests = nn.relu(nn.Dense(config.width, name="layer")(interests))
+      interests = nn.relu(Dense(config.width, name="layer")(interests))
       interests *= jnp.any(mask, axis=1)[:, None, None].astype(interests.dtype)
     return interests
 

@@ -45,6 +45,7 @@ from recjax.losses.transition_distillation import (
 from recjax.models.learner import Learner, Objective
 from recjax.models.retrieval._next_item import build_next_item, require
 from recjax.nn.attention import HistoryAttention
+from recjax.nn.dense import Dense
 from recjax.nn.dropout import Dropout
 from recjax.nn.sequence_input import sequence_input
 from recjax.nn.tables import TableSpec
@@ -118,7 +119,7 @@ class Branch(nn.Module):
       layer = lambda kind, index=index: f"{kind}_{index}"
       norm = lambda name: nn.LayerNorm(epsilon=_EPSILON, name=name)
       drop = lambda y: Dropout(config.dropout, deterministic=not train)(y)
-      dense = lambda name: nn.Dense(config.width, kernel_init=glorot, name=name)
+      dense = lambda name: Dense(config.width, kernel_init=glorot, name=name)
       query = norm(layer("query_norm"))(window_mean(x, mask, self.window))
       attention = HistoryAttention(
         config.heads, config.dropout, project=False, kernel_init=glorot, name=layer("attention")
