@@ -16,12 +16,12 @@ _CONFIG = config_flags.DEFINE_config_file(
   lock_config=True,
 )
 _MODE = flags.DEFINE_enum(
-  "mode", "train", ["train", "evaluate", "recommend", "prove", "leaderboard"], "What to do."
+  "mode", "train", ["train", "evaluate", "recommend", "prove", "leaderboard", "encode"], "What to do."
 )
 # Programs whose configs a mode takes; a config that names none is an experiment's.
 _TAKES = {
   "leaderboard": ("leaderboard",), "prove": ("experiment", "study"),
-  "evaluate": ("experiment", "comparison"),
+  "evaluate": ("experiment", "comparison"), "encode": ("encode",),
 }
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the same command goes on in it.")
 _HISTORY = flags.DEFINE_string("history", "", "recommend: labels or ids, oldest first, '|' between.")
@@ -58,7 +58,7 @@ def run() -> None:
   """Imports what the mode needs and calls it."""
   if _MODE.value != "prove" and not _WORKDIR.value:
     raise RecjaxError("Say where the run lives: --workdir=FOLDER.")
-  if _MODE.value in ("train", "prove", "leaderboard") and _CONFIG.value is None:
+  if _MODE.value in ("train", "prove", "leaderboard", "encode") and _CONFIG.value is None:
     raise RecjaxError("Say what to run: --config=experiments/NAME.py.")
   from recjax.programs import start
 
@@ -94,6 +94,10 @@ def run() -> None:
     from recjax.programs.leaderboard import leaderboard
 
     leaderboard(config, workdir)
+  elif program == "encode":
+    from recjax.programs.encode import encode
+
+    encode(config, workdir)
   elif program == "study":
     from recjax.programs.study import study
 

@@ -18,6 +18,7 @@ MODULES = {
     "study": "recjax.programs.study",
     "leaderboard": "recjax.programs.leaderboard",
     "comparison": "recjax.programs.comparison",
+    "encode": "recjax.programs.encode",
   },
   "model": {
     "sasrec": "recjax.models.retrieval.sasrec",

@@ -28,6 +28,7 @@ class EncoderBlock(nn.Module):
     norm: one of LAYOUTS.
     causal: whether a position sees no later one.
     activation: of the feed-forward network; its result is dropped out, too.
+    epsilon: added to variances by the layer norms.
   """
 
   heads: int
@@ -36,13 +37,14 @@ class EncoderBlock(nn.Module):
   norm: str = "pre"
   causal: bool = True
   activation: Callable[[jax.Array], jax.Array] = nn.relu
+  epsilon: float = 1e-6
 
   @nn.compact
   def __call__(self, x: jax.Array, mask: jax.Array, *, train: bool) -> jax.Array:
     """x [B, L, D] and mask [B, L] to [B, L, D]."""
     attention = HistoryAttention(self.heads, self.dropout, causal=self.causal, name="attention")
-    attention_norm = nn.LayerNorm(name="attention_norm")
-    ffn_norm = nn.LayerNorm(name="ffn_norm")
+    attention_norm = nn.LayerNorm(self.epsilon, name="attention_norm")
+    ffn_norm = nn.LayerNorm(self.epsilon, name="ffn_norm")
 
     def drop(y):
       return Dropout(self.dropout, deterministic=not train)(y)

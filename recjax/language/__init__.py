@@ -1,0 +1,1 @@
+"""Text: encoders with published weights."""
