@@ -43,7 +43,7 @@ def letters(monkeypatch):
 def settings(folder: pathlib.Path, **more):
   return resolve({
     "program": "encode", "name": "vectors",
-    "data": {"name": f"{folder}", "cache": f"{folder / 'cache'}", "order": "row"}, **more,
+    "data": {"name": f"{folder}", "cache": f"{folder / 'cache'}", "ids": "raw"}, **more,
   })
 
 
