@@ -66,8 +66,8 @@ def build(
   """
   longest = max(config.cutoffs)
   counted, rank = top_lists.build(
-    predict, cases, mesh=mesh, catalogue=catalogue, evaluator="full_ranking", length=longest + 1,
-    batch_size=config.batch_size, block_size=config.block_size, keep_seen=config.keep_seen,
+    predict, cases, mesh=mesh, catalogue=catalogue, evaluator="full_ranking", length=longest,
+    batch_size=config.batch_size, block_size=config.block_size, keep_seen=config.keep_seen, ties=True,
   )
   num_targets = ranking.count_targets(cases.targets)
   parts = {}
