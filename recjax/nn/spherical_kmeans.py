@@ -21,7 +21,7 @@ class Clusters(NamedTuple):
   Attributes:
     centroids: float32 [G, D], of length 1.
     cluster: int32 [N], that of each vector.
-    cosine: float32 [N] of each vector with its centroid; 0 for a vector of zeros, which is in cluster 0.
+    cosine: float32 [N] of each vector with its centroid; 0 for a vector of zeros, in cluster 0.
   """
 
   centroids: jax.Array

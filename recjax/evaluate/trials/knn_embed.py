@@ -1,6 +1,6 @@
 """kNN-Embed on planted vectors of users and items: what does smoothing find, and when does it hurt?
 
-Items lie around unit centres, item j around centre j mod `clusters`, I = centre + noise N(0, 1 / width),
+Items lie around unit centres, item j around centre j mod `clusters`, x = centre + noise N(0, 1 / width)
 at length 1. A user likes `liked` clusters and shows `shown` of them, in a Dirichlet(2) mixture of
 `events` items; `answers` more come evenly from all that is liked, less what was shown. Who is near:
 
@@ -106,7 +106,7 @@ def simulate(config: Config, seed: int) -> dict[str, float]:
 
 @functools.cache
 def functions(config: Config):
-  """(variables) -> variables, and (variables, user [n], seen [n, S], history [n, 1]) -> lists, compiled."""
+  """Compiled: (variables) -> variables; (variables, user [n], seen [n, S], none [n, 1]) -> lists."""
   predict = {
     "encode_user": lambda v, batch: v["user"][batch["user_id"]],
     "encode_items": lambda v, ids: v["item"][ids],
@@ -118,8 +118,8 @@ def functions(config: Config):
     predict = mixture(config, predict, num_users=config.num_users, num_items=config.num_items)
   size = {"num_items": config.num_items, "block": config.num_items, "k": config.length}
 
-  def lists_of(variables, user, seen, history):
-    batch = {"user_id": user, "hist_item": history, "hist_mask": history != 0}
+  def lists_of(variables, user, seen, none):
+    batch = {"user_id": user, "hist_item": none, "hist_mask": none != 0}
     return top_items(predict, variables, batch, seen, **size)[0]
 
   return jax.jit(predict["prepare"]), jax.jit(lists_of)

@@ -1,4 +1,4 @@
-"""kNN-Embed: mixtures by hand and by a slow twin, lists in shares, strangers, the base below, mistakes."""
+"""kNN-Embed: mixtures by hand and by a slow twin, lists in shares, strangers, the base, mistakes."""
 
 import dataclasses
 
@@ -191,9 +191,9 @@ def test_single_items_are_scored_by_the_best_query(ready):
   state = encode(prepared, batch)
   expected = np.max(np.einsum("bmd,nd->bmn", state["query"], prepared["item"]), axis=1)
   np.testing.assert_allclose(
-    predict["score_items"](prepared, state, jnp.arange(ITEMS + 1)), expected, atol=1e-5
+    predict["score_items"](prepared, state, np.arange(ITEMS + 1)), expected, atol=1e-5
   )
-  scores = predict["score"](prepared, {**batch, "target_item": jnp.array([4, 30])})
+  scores = jax.jit(predict["score"])(prepared, {**batch, "target_item": jnp.array([4, 30])})
   np.testing.assert_allclose(scores, expected[[0, 1], [4, 30]], atol=1e-5)
 
 
