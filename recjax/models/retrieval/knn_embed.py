@@ -18,7 +18,8 @@ sums of x_i of the `kept` clusters that R(u) has most of. Neighbours are searche
 encoded, so people without an id have some, too; their R(u) is their history.
 
 Where we depart from the paper, and why:
-- The paper's text gives no code. Clusters are spherical, as queries are compared by products; own is
+- The method is after the paper's abstract and descriptions by others; no code of the authors is known
+  to us, and all constants are ours. Clusters are spherical, as queries are compared by products; own is
   explicit, where a pool of u and its k neighbours would be own = 1 / (k + 1); an item counts as often
   as users in the pool have it.
 - Items that two queries find go to the heavier one; lists are in the order of nn.shares, so that their
