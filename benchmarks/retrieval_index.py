@@ -27,7 +27,7 @@ from peers.environment import FOLDER, python_of
 USERS, WIDTH, K = 1024, 64, 100
 REPEATS = 5  # searches of a run
 MOST = 1e9  # bytes
-LEAST = 0.5  # users a second, of faiss's
+LEAST = 0.8  # users a second, of faiss's
 ROUNDING = 1e-5  # of products, as a share of the product of lengths
 OURS, PEER = "recjax", "faiss-cpu IndexFlatIP"
 
