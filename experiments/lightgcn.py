@@ -10,13 +10,14 @@ from recjax.config import experiment, parse_arg
 
 
 def get_config(arg=None):
-  """The experiment; switches: tiny, data=NAME, core=K."""
-  arg = parse_arg(arg, tiny=False, data="movielens_100k", core=0)
+  """The experiment; switches: tiny, data=NAME, core=K, shots=K: few_shot instead."""
+  arg = parse_arg(arg, tiny=False, data="movielens_100k", core=0, shots=0)
   # Along a chain without jumps, who had what tells where on it somebody is.
   data = {"name": "planted", "noise": 0.0} if arg.tiny else {"name": arg.data, "core": arg.core}
   return experiment(
     "lightgcn",
     data=data,
+    split={"name": "few_shot", "shots": arg.shots} if arg.shots else {"name": "leave_one_out"},
     view={"name": "prefixes", "length": 20 if arg.tiny else 50, "shortest": 0},
     model={"name": "lightgcn", "width": 32 if arg.tiny else 64},
     evaluate={"full_ranking": {}},

@@ -30,6 +30,7 @@ MODULES = {
     "bpr_mf": "recjax.models.retrieval.bpr_mf",
     "lightgcn": "recjax.models.retrieval.lightgcn",
     "bert4rec": "recjax.models.retrieval.bert4rec",
+    "knn_embed": "recjax.models.retrieval.knn_embed",
     "counts": "recjax.models.retrieval.counts",
     "semantic_contrast": "recjax.models.retrieval.semantic_contrast",
     "two_stage": "recjax.models.retrieval.two_stage",
@@ -84,6 +85,7 @@ MODULES = {
     "music_arena": "recjax.evaluate.trials.music_arena",
     "music_captions": "recjax.evaluate.trials.music_captions",
     "judged_pairs": "recjax.evaluate.trials.judged_pairs",
+    "knn_embed": "recjax.evaluate.trials.knn_embed",
   },
   "host": {
     "small": "recjax.diffusion.small_host",

@@ -11,6 +11,7 @@ REQUIREMENTS = {
   "recbole": (
     "torch==2.13.0", "recbole==1.2.1", "numpy<2", "pandas<2.3", "scipy<1.15", "setuptools<81"
   ),
+  "faiss": ("faiss-cpu==1.15.1", "numpy"),
   "ranx": ("ranx==0.3.21",),
   "fuxictr": ("torch==2.13.0", "fuxictr==2.3.10"),
   "torch": ("torch==2.13.0", "numpy"),

@@ -75,3 +75,23 @@ def diversity(lists: np.ndarray, categories: np.ndarray) -> float:
     pairs += both.sum(axis=1)
     different += (both & (category[:, distance:] != category[:, :-distance])).sum(axis=1)
   return float((different[pairs > 0] / pairs[pairs > 0]).mean()) if pairs.any() else float("nan")
+
+
+def spread(lists: np.ndarray, vectors: np.ndarray) -> float:
+  """Mean over lists of the mean of 1 - cosine over their pairs of items, by vectors [num_items + 1, D].
+
+  0 where all items of a list point the same way, 1 where they are orthogonal. Lists with fewer than two
+  items are left out; NaN when none is left, or where an item has a vector of zeros.
+  """
+  length = np.linalg.norm(vectors[1:].astype(np.float64), axis=1)
+  unit = np.zeros(vectors.shape)
+  with np.errstate(invalid="ignore"):
+    unit[1:] = vectors[1:] / length[:, None]
+  total, counted = 0.0, 0
+  for row in lists:
+    size = np.count_nonzero(row)
+    if size > 1:
+      # Over all ordered pairs, an item with itself included, cosines sum to |sum of units|^2.
+      cosines = np.square(unit[row].sum(axis=0)).sum() - size
+      total, counted = total + 1 - cosines / (size * (size - 1)), counted + 1
+  return float(total / counted) if counted else float("nan")

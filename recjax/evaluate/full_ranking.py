@@ -10,7 +10,7 @@ import numpy as np
 from recjax.data.views.rows import Cases
 from recjax.errors import ConfigError
 from recjax.evaluate import beyond_accuracy, ranking, strata, top_lists
-from recjax.evaluate.evaluation import Catalogue, Evaluation
+from recjax.evaluate.evaluation import Catalogue, Evaluation, compile_step, require
 from recjax.ranges import Count, Positive
 from recjax.registry import unknown
 
@@ -25,6 +25,7 @@ class Config:
   ideal: str = "relevant"
   keep_seen: bool = False  # rank also what a user has seen, where people come back to items
   beyond_accuracy: bool = True  # also coverage, Gini, popularity, novelty, diversity of the lists
+  spread: bool = False  # also spread@k of the lists, by the model's vectors of items
   # Also metrics of cases by how often the target followed the last item in training: least counts,
   # ascending from 0; (0, 1, 2, 5) for 0, 1, 2-4 and 5+.
   by_transitions: tuple[Count, ...] = ()
@@ -53,22 +54,26 @@ def build(
 
   Values are hr@k, ndcg@k, mrr@k, recall@k, precision@k, map@k (means over users with a target) and,
   for the longest lists, coverage@k, gini@k, popularity@k, novelty@k and, where items have
-  categories, diversity@k. Items a user has seen cannot be recommended; a case all of whose targets
-  were seen is therefore impossible, counts as a miss, and is reported in `facts`. With `keep_seen`
-  everything is ranked. With `by_transitions` or `by_column` hr@k and ndcg@k of each stratum are there,
-  too, as in "hr@10 transitions 2-4" or "hr@10 kind click"; NaN where it is empty. `facts` has their
-  sizes.
+  categories, diversity@k; with `spread` also spread@k. Items a user has seen cannot be recommended; a
+  case all of whose targets were seen is therefore impossible, counts as a miss, and is reported in
+  `facts`. With `keep_seen` everything is ranked. With `by_transitions` or `by_column` hr@k and ndcg@k
+  of each stratum are there, too, as in "hr@10 transitions 2-4" or "hr@10 kind click"; NaN where it is
+  empty. `facts` has their sizes.
 
   Raises:
-    ConfigError: the model cannot score a catalogue (no `encode_user` or `score_items`), or nobody
-      counted the transitions or knows the events' columns.
+    ConfigError: the model cannot score a catalogue (no `encode_user` or `score_items`), has no vectors
+      of items (`encode_items`) to take the spread of, or nobody counted the transitions or knows the
+      events' columns.
     DataError: no cases, none with a target, or (from run) scores that are NaN or infinite.
   """
   longest = max(config.cutoffs)
   counted, rank = top_lists.build(
-    predict, cases, mesh=mesh, catalogue=catalogue, evaluator="full_ranking", length=longest + 1,
-    batch_size=config.batch_size, block_size=config.block_size, keep_seen=config.keep_seen,
+    predict, cases, mesh=mesh, catalogue=catalogue, evaluator="full_ranking", length=longest,
+    batch_size=config.batch_size, block_size=config.block_size, keep_seen=config.keep_seen, ties=True,
   )
+  if config.spread:
+    require(predict, ("encode_items",), "full_ranking")
+    vectors_of = compile_step(predict["encode_items"], mesh)
   num_targets = ranking.count_targets(cases.targets)
   parts = {}
   if config.by_transitions:
@@ -92,6 +97,9 @@ def build(
     lists = ids[:, :longest]
     if config.beyond_accuracy:
       values |= describe_lists(lists, catalogue)
+    if config.spread:
+      vectors = np.asarray(vectors_of(variables, np.arange(catalogue.num_items + 1)))
+      values[f"spread@{longest}"] = beyond_accuracy.spread(lists, vectors)
     facts = facts | {f"cases {name}": int(mask.sum()) for name, mask in inside.items()}
     return Evaluation(values, per_case, cases.user[counted], lists, facts)
 

@@ -94,7 +94,7 @@ def build(
   """
   counted, rank = top_lists.build(
     predict, cases, mesh=mesh, catalogue=catalogue, evaluator="list_fairness",
-    length=config.depth if config.rerank else config.k + 1,
+    length=config.depth if config.rerank else config.k, ties=not config.rerank,
     batch_size=config.batch_size, block_size=config.block_size,
     every_score=config.rerank == "greedy", rescore=config.rerank == "model",
   )

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from recjax.data.views.rows import Cases
-from recjax.errors import DataError
+from recjax.errors import ConfigError, DataError
 from recjax.evaluate.evaluation import (
   Catalogue,
   batches,
@@ -26,8 +27,8 @@ class TopLists(NamedTuple):
   """The best items of the n cases that have a target.
 
   Attributes:
-    ids: int32 [n, length] items, best first, 0 where a list ends early.
-    scores: float32 [n, length], -inf where it ends.
+    ids: int32 [n, length] items, best first, 0 where a list ends early; [n, length + 1] with `ties`.
+    scores: float32 of the same shape, -inf where it ends.
     every: float32 [n, num_items + 1] scores of all items by id, -inf for what a user has seen; None
       unless asked for.
     rescored: float32 [n, length] of the listed items by the model's `score`; None unless asked for.
@@ -52,20 +53,28 @@ def build(
   batch_size: int,
   block_size: int,
   keep_seen: bool = False,
+  ties: bool = False,
   every_score: bool = False,
   rescore: bool = False,
 ) -> tuple[np.ndarray, Callable[[Any], TopLists]]:
   """Which cases have a target, bool [cases], and run(variables), which compiles once.
 
-  What a user has seen is left out unless `keep_seen`. With `every_score` the host holds a score of each
-  case for each item; with `rescore` the model's `score` scores what is listed, too.
+  What a user has seen is left out unless `keep_seen`. With `ties` lists have one place more, which
+  tells whether the last one is tied; it is empty where lists are filled in `shares`, which have no
+  ties. With `every_score` the host holds a score of each case for each item; with `rescore` the model's
+  `score` scores what is listed, too.
 
   Raises:
-    ConfigError: the model has no `encode_user` or `score_items`, or `score` to rescore, or the data
-      have no catalogue.
+    ConfigError: the model has no `encode_user` or `score_items`, or `score` to rescore, or fills lists
+      in shares where every score is asked for, or the data have no catalogue.
     DataError: no cases, none with a target, or (from run) scores that are NaN or infinite.
   """
   require(predict, ("encode_user", "score_items") + ("score",) * rescore, evaluator)
+  shared = "shares" in predict
+  if every_score and shared:
+    raise ConfigError(
+      f"Evaluator {evaluator!r} wants a score of every item, and this model fills lists in shares."
+    )
   require_catalogue(catalogue, evaluator)
   require_cases(cases.rows.count)
   batch_size = fit_batch_size(batch_size, cases.rows.count, mesh)
@@ -76,7 +85,10 @@ def build(
   def step(variables, batch):
     given = (predict, variables, batch["rows"], batch["seen"])
     size = {"num_items": catalogue.num_items, "block": block_size}
-    ids, scores = top_items(*given, **size, k=length, mesh=mesh)
+    ids, scores = top_items(*given, **size, k=length + (ties and not shared), mesh=mesh)
+    if ties and shared:
+      ids = jnp.pad(ids, ((0, 0), (0, 1)))
+      scores = jnp.pad(scores, ((0, 0), (0, 1)), constant_values=-jnp.inf)
     every = all_scores(*given, **size) if every_score else None
     listed = {**batch["rows"], "target_item": ids}
     rescored = predict["score"](variables, listed) if rescore else None

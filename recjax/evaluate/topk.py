@@ -5,7 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
+
+from recjax.nn.running_top_k import running_top_k
+from recjax.nn.shares import fill_in_shares
 
 
 def top_items(
@@ -24,8 +27,12 @@ def top_items(
   Memory follows `block`, not the catalogue: scores exist for one block of items at a time. The
   result does not depend on `block`. Pure; jit it with the keywords static.
 
+  A model that offers `shares` has several queries a user, each with a share of the list. Every query
+  is searched for in the whole catalogue, and `nn.shares.fill_in_shares` makes one list, whose scores
+  are k, k - 1, ..., 1: an order without ties.
+
   Args:
-    predict: `encode_user` and `score_items` of a learner.
+    predict: `encode_user` and `score_items` of a learner, and `shares` where it has that.
     variables: variables of the learner.
     batch: what the model may see of the users, leading axis B.
     seen: int32 [B, S] items to leave out, padded with 0.
@@ -40,23 +47,23 @@ def top_items(
     list, so that callers can tell a diverged model from a good one.
   """
   state = predict["encode_user"](variables, batch)
-  block = min(block, num_items)
+  size = {"num_items": num_items, "block": min(block, num_items), "k": k, "mesh": mesh}
+  if "shares" not in predict:
+    return _best_items(predict, variables, state, seen, **size)
+  queries, weights = predict["shares"](state)
+  several = weights.shape[1]
+  given = predict, variables, queries, jnp.repeat(seen, several, axis=0)
+  ids, scores = (a.reshape(len(seen), several, k) for a in _best_items(*given, **size))
+  merged = fill_in_shares(ids, weights, k)
+  places = jnp.where(merged != 0, jnp.arange(k, 0, -1, dtype=jnp.float32)[None], -jnp.inf)
+  diverged = jnp.any(jnp.isposinf(scores), axis=(1, 2))
+  return merged, jnp.where(diverged[:, None], jnp.inf, places)
 
-  def take_block(number, best):
-    best_ids, best_scores = best
-    start = 1 + number * block
-    scores = score_block(predict, variables, state, seen, start, block, num_items)
-    # The running list comes first and top_k prefers the earlier of equals: lower ids win ties.
-    best_scores, place = row_top_k(jnp.concatenate([best_scores, scores], axis=1), k, mesh)
-    kept = jnp.take_along_axis(best_ids, jnp.minimum(place, k - 1), axis=1)
-    return jnp.where(place < k, kept, start + place - k), best_scores
 
-  nothing = (
-    jnp.zeros((seen.shape[0], k), jnp.int32),
-    jnp.full((seen.shape[0], k), -jnp.inf, jnp.float32),
-  )
-  ids, scores = jax.lax.fori_loop(0, -(-num_items // block), take_block, nothing)
-  return jnp.where(jnp.isneginf(scores), 0, ids), scores
+def _best_items(predict, variables, state, seen, *, num_items, block, k, mesh):
+  score = lambda start: score_block(predict, variables, state, seen, 1 + start, block, num_items)
+  columns, scores = running_top_k(score, seen.shape[0], num_items, block, k, mesh)
+  return jnp.where(jnp.isneginf(scores), 0, 1 + columns), scores
 
 
 def all_scores(
@@ -99,18 +106,6 @@ def score_block(
   scores = jnp.where(jnp.isnan(scores), jnp.inf, scores)
   scores = jnp.where((ids <= num_items)[None, :], scores, -jnp.inf)
   return leave_out(scores, seen - start)
-
-
-def row_top_k(scores: jax.Array, k: int, mesh: Mesh | None) -> tuple[jax.Array, jax.Array]:
-  """`lax.top_k` of scores [B, n]: values and columns [B, k], on a mesh by each device for its rows.
-
-  XLA does not split top_k by itself: it would send all scores to all devices, in every block.
-  """
-  if mesh is None:
-    return jax.lax.top_k(scores, k)
-  rows = PartitionSpec("data")
-  split = jax.shard_map(lambda s: jax.lax.top_k(s, k), mesh=mesh, in_specs=rows, out_specs=rows)
-  return split(scores)
 
 
 def leave_out(scores: jax.Array, columns: jax.Array) -> jax.Array:

@@ -55,6 +55,19 @@ def test_diversity_is_the_share_of_mixed_pairs():
   assert math.isnan(beyond_accuracy.diversity(np.array([[1, 0]]), category))
 
 
+def test_spread_is_the_mean_of_one_less_cosine():
+  vectors = np.array([[0, 0], [1, 0], [0, 2], [3, 0], [-1, 0]], np.float32)
+  spread = lambda *rows: beyond_accuracy.spread(np.array(rows), vectors)
+  assert spread([1, 3]) == pytest.approx(0)  # copies of one direction
+  assert spread([1, 2]) == pytest.approx(1)  # orthogonal
+  assert spread([1, 4, 0]) == pytest.approx(2)  # opposite, in a short list
+  assert spread([1, 2, 3]) == pytest.approx(2 / 3)
+  assert spread([1, 2], [1, 3], [4, 0]) == pytest.approx(1 / 2)  # the last has no pairs
+  assert math.isnan(spread([1, 0]))
+  vectors[2] = 0
+  assert math.isnan(spread([1, 2]))
+
+
 def test_empty_lists_are_refused():
   with pytest.raises(DataError, match="empty"):
     beyond_accuracy.coverage(np.zeros((2, 3), int), 4)

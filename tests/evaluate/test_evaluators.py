@@ -1,6 +1,7 @@
 """The three evaluators on tiny tables: exactness, padding, devices, compilation."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from scipy.special import expit
 from recjax.data.schema import Field, Schema
 from recjax.data.views.rows import Cases, Rows
 from recjax.errors import ConfigError, DataError
-from recjax.evaluate import click, ctr, full_ranking, sampled_ranking
+from recjax.evaluate import click, ctr, full_ranking, list_fairness, sampled_ranking
 from recjax.evaluate.evaluation import Catalogue, batches, fit_batch_size
 from recjax.registry import resolve
 
@@ -160,6 +161,48 @@ def test_full_ranking_does_not_depend_on_batches_or_devices(variables, catalogue
   for other in results[1:]:
     assert other.values == results[0].values and other.facts == results[0].facts
     np.testing.assert_array_equal(other.lists, results[0].lists)
+
+
+SHARED = PREDICT | {
+  "encode_user": lambda v, batch: v["user"][(batch["user_id"][:, None] + jnp.arange(2)[None]) % USERS],
+  "shares": lambda state: (
+    state.reshape(-1, WIDTH), jnp.tile(jnp.array([[3.0, 1.0]]), (len(state), 1))
+  ),
+  "encode_items": lambda v, ids: v["item"][ids],
+}
+
+
+@pytest.mark.parametrize("devices", MESHES)
+def test_lists_in_shares(variables, catalogue, devices):
+  cases = make_cases(width=3)
+  config = full_ranking.Config(cutoffs=(4, 20), spread=True)
+  run = full_ranking.build(config, SHARED, cases, mesh=make_mesh(devices), catalogue=catalogue)
+  result = run(variables)
+  item = np.asarray(variables["item"], np.float64)
+  for row, items in enumerate(result.lists):
+    taken, seen = [], set(cases.seen(np.array([row]))[0]) | {0}
+    for number, quota in ((0, 15), (1, 5)):  # of 20, not of 21
+      query = np.asarray(variables["user"])[(row + 1 + number) % USERS]
+      order = sorted(range(ITEMS + 1), key=lambda i: (-(item[i] @ query), i))
+      taken += [i for i in order if i not in seen and i not in taken][:quota]
+    assert set(items) == set(taken) and len(set(items)) == 20
+    hits = len(set(items) & set(cases.targets[row]))
+    assert result.per_case["recall@20"][row] == pytest.approx(hits / 3)
+  pairs = [
+    1 - item[a] @ item[b] / np.linalg.norm(item[a]) / np.linalg.norm(item[b])
+    for items in result.lists for a, b in itertools.combinations(items, 2)
+  ]
+  assert result.values["spread@20"] == pytest.approx(np.mean(pairs), nan_ok=True)
+
+
+def test_shares_give_no_score_of_every_item(catalogue):
+  greedy = list_fairness.Config(rerank="greedy")
+  with pytest.raises(ConfigError, match="wants a score of every item, and this model fills lists in"):
+    list_fairness.build(greedy, SHARED, make_cases(), mesh=make_mesh(1), catalogue=catalogue)
+  with pytest.raises(ConfigError, match="needs the prediction function 'encode_items'"):
+    full_ranking.build(
+      full_ranking.Config(spread=True), PREDICT, make_cases(), mesh=make_mesh(1), catalogue=catalogue
+    )
 
 
 @pytest.mark.skipif(len(jax.devices()) % 2, reason="needs an even number of devices")
