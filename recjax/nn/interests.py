@@ -92,6 +92,16 @@ def read_out(interests: jax.Array, targets: jax.Array) -> jax.Array:
   return jnp.take_along_axis(interests, nearest[:, None, None], axis=1)[:, 0]
 
 
+def soft_read_out(interests: jax.Array, targets: jax.Array, sharpness: float) -> jax.Array:
+  """Mean [B, D] of interests [B, K, D] by softmax over k of sharpness (v_k . t) for targets t [B, D].
+
+  The larger `sharpness`, the nearer to `read_out`; the weights carry a gradient. (MIND's label-aware
+  attention, Li et al. 2019, has a power in the place of the factor.)
+  """
+  scores = sharpness * jnp.einsum("bkd,bd->bk", interests, targets)
+  return jnp.einsum("bk,bkd->bd", jax.nn.softmax(scores, axis=1), interests)
+
+
 def best_scores(users: jax.Array, items: jax.Array) -> jax.Array:
   """Scores [B, n] of items [n, D]: dot products with the one vector [B, D] of a user, or the largest
   of those with several [B, K, D].
