@@ -93,11 +93,11 @@ _PLANTED = (
 PROOF = {
   "title": "DESMIL where what goes together changes, and where it does not",
   "note": "Planted: shift in are test users as those of training, shift out those whose companion "
-  "rarely is the usual one. The variables are those with the best validation HR@20 among users without shift. "
-  "ComiRec (SA) is DESMIL with equal sample weights. Beauty: leave-one-out, full ranking, seen items "
-  "left out; metrics by transitions are of the cases whose target followed the last item so often in "
-  "training, so that 0 is what training pairs do not announce. The papers' abstracts report gains of "
-  "up to 36.8 % out of distribution and 21.7 % on random splits, on data that they do not name.",
+  "rarely is the usual one. The variables are those with the best validation HR@20 among users without "
+  "shift. ComiRec (SA) is DESMIL with equal sample weights. Beauty: leave-one-out, full ranking, seen "
+  "items left out; metrics by transitions are of the cases whose target followed the last item so "
+  "often in training, so that 0 is what training pairs do not announce. The papers' abstracts report "
+  "gains of up to 36.8 % out of distribution and 21.7 % on random splits, on data that they do not name.",
   "worlds": {
     "companions": {
       "config": "experiments/desmil.py", "seeds": 3, "reference": "ComiRec (SA)",

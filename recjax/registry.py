@@ -27,6 +27,7 @@ MODULES = {
     "comirec": "recjax.models.retrieval.comirec",
     "mind": "recjax.models.retrieval.mind",
     "desmil": "recjax.models.retrieval.desmil",
+    "hcn": "recjax.models.retrieval.hcn",
     "bpr_mf": "recjax.models.retrieval.bpr_mf",
     "lightgcn": "recjax.models.retrieval.lightgcn",
     "bert4rec": "recjax.models.retrieval.bert4rec",

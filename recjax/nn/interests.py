@@ -22,21 +22,24 @@ class SelfAttentiveInterests(nn.Module):
   Attributes:
     interests: K.
     hidden: width between the two maps.
-    length: of the longest history; P has a row for each position, the last for the newest.
+    length: of the longest history; P has a row for each position, the last for the newest. None for
+      no positions: the order of a history then does not matter.
     stddev: of the initial P.
   """
 
   interests: int
   hidden: int
-  length: int
+  length: int | None
   stddev: float = 0.02
 
   @nn.compact
   def __call__(self, history: jax.Array, mask: jax.Array) -> jax.Array:
     """Interests [B, K, D] of a history [B, L, D] under mask [B, L]; zero where nothing is real."""
-    init = nn.initializers.normal(self.stddev)
-    positions = self.param("position", init, (self.length, history.shape[-1]), jnp.float32)
-    placed = history + positions[None, -history.shape[1] :]
+    placed = history
+    if self.length is not None:
+      init = nn.initializers.normal(self.stddev)
+      positions = self.param("position", init, (self.length, history.shape[-1]), jnp.float32)
+      placed = history + positions[None, -history.shape[1] :]
     hidden = jnp.tanh(Dense(self.hidden, use_bias=False, name="hidden")(placed))
     scores = Dense(self.interests, use_bias=False, name="score")(hidden)
     weights = masked_softmax(

@@ -3,8 +3,8 @@
 Of C categories the first half are causes, the others companions; each cause has one usual companion.
 A user has a cause, evenly drawn, and with probability 1 - noise its usual companion, else any. A
 history is FROM_CAUSE items of the cause and FROM_COMPANION items of the companion in random order; the
-item after it is an unseen one of the cause, of the style (of two) that most of the user's items of the cause
-have, of either where both have half.
+item after it is an unseen one of the cause, of the style (of two) that most of the user's items of the
+cause have, of either where both have half.
 
 Users come one after another, a day each. The last LATE of them are of two kinds by turns, as column
 `shift` says of all their events: `in` as before, and `out` with the probability `noise` of the usual

@@ -13,7 +13,8 @@ that vector alone; predictions score with the best of all. Two losses, as in `_n
 - full_softmax: cross-entropy over every item.
 
 A row without a history has no interests, and no weight in the loss. In training an extractor may sow
-penalties of rows, [B], into the collection `penalties`, which are added to the rows' losses. An `adjust` function may weigh rows anew by their interests, and add a penalty of the whole batch.
+penalties of rows, [B], into the collection `penalties`, which are added to the rows' losses. An
+`adjust` function may weigh rows anew by their interests, and add a penalty of the whole batch.
 """
 
 from collections.abc import Callable, Mapping
