@@ -97,7 +97,7 @@ PROOF = {
   "shift. ComiRec (SA) is DESMIL with equal sample weights. Beauty: leave-one-out, full ranking, seen "
   "items left out; metrics by transitions are of the cases whose target followed the last item so "
   "often in training, so that 0 is what training pairs do not announce. The papers' abstracts report "
-  "gains of up to 36.8 % out of distribution and 21.7 % on random splits, on data that they do not name.",
+  "gains of up to 36.8 % out of distribution and 21.7 % on random splits, on data not named there.",
   "worlds": {
     "companions": {
       "config": "experiments/desmil.py", "seeds": 3, "reference": "ComiRec (SA)",

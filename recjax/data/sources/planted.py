@@ -208,7 +208,8 @@ def open_source(config: Config) -> Source | ClickTable:
   `facts` of the log hold `successor` (the next item on the chain by item, entry 0 unused), and for
   markov `noise`: the best possible HR@1 without leaving out seen items is about 1 - noise. Events of
   `two_signals` have a column `step`: start, successor or collaborative. Those of `interest_functions`
-  hold `bayes_hr`, see `planted_functions.best_hit_rates`; those of `attributes` `neutral_categories`.
+  hold `bayes_hr`, see `planted_functions.best_hit_rates`; those of `attributes` `neutral_categories`,
+  those of `companions` `companion`, the usual companion's category by cause.
   """
   if config.generator in SETTINGS:
     return click_table(config)
@@ -256,7 +257,7 @@ def open_source(config: Config) -> Source | ClickTable:
     items=functools.partial(_item_table, num_items, lambda place: place % num_categories),
     way=f"planted, seed {config.seed}",
     licence=LICENCE,
-    place=f"planted {config.generator.replace('_', ' ')}",
+    place=f"planted {config.generator}",
     facts=facts,
   )
 
