@@ -97,8 +97,8 @@ PROOF = {
   "with the best validation HR@20. Redundancy is the mean cosine of two interests of a user, smaller "
   "is better; interest_coverage the share of the categories with a twentieth of the history or more "
   "that are nearest to some interest. HCN has 2 K = 8 interests, so ComiRec stands beside it with 4 "
-  "and with 8. MovieLens 1M: leave-one-out, 10 random cuts of each user. The paper's abstract reports a "
-  "gain of 2.5 % in gross merchandise volume online; its body could not be read.",
+  "and with 8. MovieLens 1M: leave-one-out, 10 random cuts of each user. The paper's abstract reports "
+  "a gain of 2.5 % in gross merchandise volume online; its body could not be read.",
   "worlds": {
     "long_short": {
       **_PLANTED, "reference": "ComiRec, K = 8",

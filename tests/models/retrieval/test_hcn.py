@@ -194,8 +194,8 @@ def test_the_loss_is_a_softmax_of_the_soft_read_out_and_what_is_alike(system):
 
 @pytest.mark.parametrize(
   "changes, count",
-  [({"fuse": "pair"}, 3), ({"short": 0, "share_levels": False}, 3), ({"co_interest": False}, 6),
-   ({"competition": False, "levels": 1}, 6)],
+  [({"fuse": "pair"}, 3), ({"short": 0, "share_levels": False}, 3),
+   ({"co_interest": False, "competition": False, "levels": 1}, 6)],
 )
 def test_other_ways_keep_empty_histories_at_zero(changes, count):
   learner, variables = start(**changes)
@@ -206,7 +206,7 @@ def test_other_ways_keep_empty_histories_at_zero(changes, count):
 
 
 def test_dropout_is_for_training_alone():
-  learner, variables = start(dropout=0.5)
+  learner, variables = start(dropout=0.5, short=0, levels=0)
   loss = jax.jit(learner.loss)
   first, second = (loss(variables, batch(), jax.random.key(seed)).loss for seed in (0, 1))
   assert first != second
