@@ -22,21 +22,24 @@ class SelfAttentiveInterests(nn.Module):
   Attributes:
     interests: K.
     hidden: width between the two maps.
-    length: of the longest history; P has a row for each position, the last for the newest.
+    length: of the longest history; P has a row for each position, the last for the newest. None for
+      no positions: the order of a history then does not matter.
     stddev: of the initial P.
   """
 
   interests: int
   hidden: int
-  length: int
+  length: int | None
   stddev: float = 0.02
 
   @nn.compact
   def __call__(self, history: jax.Array, mask: jax.Array) -> jax.Array:
     """Interests [B, K, D] of a history [B, L, D] under mask [B, L]; zero where nothing is real."""
-    init = nn.initializers.normal(self.stddev)
-    positions = self.param("position", init, (self.length, history.shape[-1]), jnp.float32)
-    placed = history + positions[None, -history.shape[1] :]
+    placed = history
+    if self.length is not None:
+      init = nn.initializers.normal(self.stddev)
+      positions = self.param("position", init, (self.length, history.shape[-1]), jnp.float32)
+      placed = history + positions[None, -history.shape[1] :]
     hidden = jnp.tanh(Dense(self.hidden, use_bias=False, name="hidden")(placed))
     scores = Dense(self.interests, use_bias=False, name="score")(hidden)
     weights = masked_softmax(
@@ -90,6 +93,16 @@ def read_out(interests: jax.Array, targets: jax.Array) -> jax.Array:
   """
   nearest = jnp.argmax(jnp.einsum("bkd,bd->bk", interests, targets), axis=1)
   return jnp.take_along_axis(interests, nearest[:, None, None], axis=1)[:, 0]
+
+
+def soft_read_out(interests: jax.Array, targets: jax.Array, sharpness: float) -> jax.Array:
+  """Mean [B, D] of interests [B, K, D] by softmax over k of sharpness (v_k . t) for targets t [B, D].
+
+  The larger `sharpness`, the nearer to `read_out`; the weights carry a gradient. (MIND's label-aware
+  attention, Li et al. 2019, has a power in the place of the factor.)
+  """
+  scores = sharpness * jnp.einsum("bkd,bd->bk", interests, targets)
+  return jnp.einsum("bk,bkd->bd", jax.nn.softmax(scores, axis=1), interests)
 
 
 def best_scores(users: jax.Array, items: jax.Array) -> jax.Array:

@@ -18,6 +18,8 @@ Sequences, as an event log:
  - `interest_functions`: topics that move with time, for each user at a velocity of its own
    (`planted_functions`).
  - `attributes`: users of two groups, half of whose clicks tell the group (`planted_attributes`).
+ - `companions`: users of one cause with a usual companion, and others without (`planted_companions`).
+ - `long_short`: users of three lasting interests and a new one (`planted_long_short`).
 """
 
 import dataclasses
@@ -32,9 +34,11 @@ from recjax.data.click_table import ClickTable
 from recjax.data.frozen import KINDS, FrozenTable
 from recjax.data.sources import (
   planted_attributes,
+  planted_companions,
   planted_functions,
   planted_interests,
   planted_kinds,
+  planted_long_short,
   planted_threads,
   planted_vectors,
 )
@@ -48,16 +52,17 @@ from recjax.registry import unknown
 class Config(Common):
   """Keys of `config.data` for planted data; 0 and -1 stand for the generator's own setting."""
 
-  # "markov", "two_signals", "interest_functions", "attributes" (event logs), or "count", "recency",
-  # "affinity", "long", "vectors", "threads", "multi" (click tables).
+  # "markov", "two_signals", "interest_functions", "attributes", "companions", "long_short" (event
+  # logs), or "count", "recency", "affinity", "long", "vectors", "threads", "multi" (click tables).
   generator: str = "markov"
   seed: Count = 0
-  # Items; categories are dealt out to them in turn (interest_functions: in blocks). 0: 120 for
-  # markov, 400 for two_signals, 64 for interest_functions, 1000 for attributes, 2048 for click
-  # tables, 1024 for threads, 20,032 for vectors; multi has one item for each combination of categories.
+  # Items; categories are dealt out to them in turn (interest_functions, companions, long_short: in
+  # blocks). 0: 120 for markov, 400 for two_signals, 64 for interest_functions, 1000 for attributes and
+  # long_short, 800 for companions, 2048 for click tables, 1024 for threads, 20,032 for vectors; multi
+  # has one item for each combination of categories.
   num_items: Count = 0
-  # Categories of the items. 0: 8 for markov and interest_functions, 20 for two_signals and
-  # attributes, 64 for click tables, 16 of each kind for multi.
+  # Categories of the items. 0: 8 for markov and interest_functions, 20 for two_signals, attributes and
+  # companions, 50 for long_short, 64 for click tables, 16 of each kind for multi.
   num_categories: Count = 0
   # Event logs: users; but for interest_functions: events of each, drawn evenly between the two.
   num_users: Positive = 300
@@ -65,7 +70,8 @@ class Config(Common):
   longest: Positive = 30
   # Share of history that is noise: steps off the chain (markov, .2), behaviours outside the user's
   # interests (count .2, recency and affinity .1, long .3, vectors .4, multi .5, interest_functions .1),
-  # and off a thread's cycle (.1). -1: the value here.
+  # and in a like cluster (long_short, .1), users whose companion is any (companions, .1), and steps off
+  # a thread's cycle (.1). -1: the value here.
   noise: Annotated[float, Range(-1, 1)] = -1.0
   # two_signals: share of steps to the successor.
   follow: Share = 0.35
@@ -202,16 +208,19 @@ def open_source(config: Config) -> Source | ClickTable:
   `facts` of the log hold `successor` (the next item on the chain by item, entry 0 unused), and for
   markov `noise`: the best possible HR@1 without leaving out seen items is about 1 - noise. Events of
   `two_signals` have a column `step`: start, successor or collaborative. Those of `interest_functions`
-  hold `bayes_hr`, see `planted_functions.best_hit_rates`; those of `attributes` `neutral_categories`.
+  hold `bayes_hr`, see `planted_functions.best_hit_rates`; those of `attributes` `neutral_categories`,
+  those of `companions` `companion`, the usual companion's category by cause.
   """
   if config.generator in SETTINGS:
     return click_table(config)
-  if config.generator == "interest_functions":
-    return _functions(config)
-  if config.generator == "attributes":
-    return _attributes(config)
+  logs = {
+    "interest_functions": _functions, "attributes": _attributes, "companions": _companions,
+    "long_short": _long_short,
+  }
+  if config.generator in logs:
+    return logs[config.generator](config)
   if config.generator not in SEQUENCES:
-    known = (*SEQUENCES, "interest_functions", "attributes", *SETTINGS)
+    known = (*SEQUENCES, *logs, *SETTINGS)
     raise ConfigError(unknown("generator", config.generator, known))
   usual = SEQUENCES[config.generator]
   num_items = config.num_items or usual.num_items
@@ -260,18 +269,8 @@ def _functions(config: Config) -> Source:
     raise ConfigError(
       f"config.data: {num_items} items cannot be dealt evenly to {topics} categories of several."
     )
-  made = (config.seed, config.num_users, num_items, topics, noise)
-  return Source(
-    name="planted_interest_functions",
-    fingerprint=fingerprint("interest_functions", 1, *made),
-    chunks=functools.partial(planted_functions.walks, *made),
-    timing="time",
-    items=functools.partial(_item_table, num_items, lambda place: place // (num_items // topics)),
-    way=f"planted, seed {config.seed}",
-    licence=LICENCE,
-    place="planted interest functions",
-    facts={"bayes_hr": planted_functions.best_hit_rates(config.seed, num_items, topics, noise)},
-  )
+  rates = planted_functions.best_hit_rates(config.seed, num_items, topics, noise)
+  return _in_blocks(config, planted_functions.walks, num_items, topics, noise, {"bayes_hr": rates})
 
 
 def _attributes(config: Config) -> Source:
@@ -296,6 +295,50 @@ def _attributes(config: Config) -> Source:
     licence=LICENCE,
     place="planted attributes",
     facts={"neutral_categories": list(range(1, topics // 2 + 1))},
+  )
+
+
+def _companions(config: Config) -> Source:
+  num_items, categories = config.num_items or 800, config.num_categories or 20
+  noise = 0.1 if config.noise < 0 else config.noise
+  size = num_items // categories
+  least = 2 * (planted_companions.FROM_CAUSE + 1)
+  if num_items % categories or categories % 2 or size % 2 or size < least:
+    raise ConfigError(
+      f"config.data: companions needs an even number of categories of equally many items, even and at "
+      f"least {least}, but has {num_items} items of {categories} categories."
+    )
+  usual = planted_companions.companions(config.seed, categories // 2)
+  facts = {"companion": [int(c) + categories // 2 + 1 for c in usual]}
+  return _in_blocks(config, planted_companions.clicks, num_items, categories, noise, facts)
+
+
+def _long_short(config: Config) -> Source:
+  num_items, clusters = config.num_items or 1000, config.num_categories or 50
+  noise = 0.1 if config.noise < 0 else config.noise
+  group, groups = planted_long_short.GROUP, planted_long_short.LONG + 1
+  if num_items % clusters or clusters % group or clusters < group * groups:
+    raise ConfigError(
+      f"config.data: long_short needs clusters of equally many items in at least {groups} groups of "
+      f"{group}, but has {num_items} items of {clusters} clusters."
+    )
+  return _in_blocks(config, planted_long_short.clicks, num_items, clusters, noise, {})
+
+
+def _in_blocks(config, clicks, num_items, categories, noise, facts) -> Source:
+  """The source of a generator `clicks(seed, users, items, categories, noise)`, categories in blocks."""
+  made = (config.seed, config.num_users, num_items, categories, noise)
+  size = num_items // categories
+  return Source(
+    name=f"planted_{config.generator}",
+    fingerprint=fingerprint(config.generator, 1, *made),
+    chunks=functools.partial(clicks, *made),
+    timing="time",
+    items=functools.partial(_item_table, num_items, lambda place: place // size),
+    way=f"planted, seed {config.seed}",
+    licence=LICENCE,
+    place=f"planted {config.generator.replace('_', ' ')}",
+    facts=facts,
   )
 
 

@@ -26,6 +26,7 @@ Where we depart from the paper, and why:
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -87,9 +88,12 @@ class ComiRec(nn.Module):
 
 
 def build(
-  config: Config, schema: Schema, counts: Mapping[str, np.ndarray] | None = None
+  config: Config,
+  schema: Schema,
+  counts: Mapping[str, np.ndarray] | None = None,
+  **training: Any,
 ) -> Learner:
-  """The learner; see `_interests.build_interests` for fields, losses and errors."""
+  """The learner; see `_interests.build_interests` for fields, losses, errors and ways of `training`."""
   if config.extractor not in EXTRACTORS:
     raise ConfigError(unknown("extractor", config.extractor, EXTRACTORS))
   require_one_target(schema)
@@ -101,4 +105,5 @@ def build(
     loss=config.loss,
     negatives=config.negatives,
     sampling=config.sampling,
+    **training,
   )

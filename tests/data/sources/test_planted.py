@@ -275,6 +275,56 @@ def test_the_oracle_by_hand():
   np.testing.assert_allclose(later[0, 2], 1.0)  # a quarter later, half the topics further
 
 
+def test_companions_go_with_causes_until_they_are_parted():
+  log = table(generator="companions", num_users=6500)
+  item = np.asarray(log.item).reshape(6500, 11)
+  category = np.asarray(log.items["category"])[item]
+  np.testing.assert_array_equal(category, (item - 1) // 40 + 1)
+  cause = category[:, -1]
+  own = category == cause[:, None]
+  assert (cause <= 10).all() and (own.sum(axis=1) == 5).all()
+  companion = np.where(own, 0, category).max(axis=1)
+  assert ((category == companion[:, None]).sum(axis=1) == 6).all() and (companion > 10).all()
+  assert all(len(set(row)) == 11 for row in item.tolist())  # the target is unseen
+  # Whether the companion is the usual one: nine users of ten, then one in ten of every other late one.
+  kind = np.array(log.facts["names"]["events.shift"])[np.asarray(log.columns["shift"])[::11]]
+  usual = companion == np.array(log.facts["companion"])[cause - 1]
+  assert (kind[:4550] == "in").all() and (kind[4550:] == "out").sum() == 975
+  assert usual[kind == "in"].mean() == pytest.approx(0.91, abs=0.02)
+  assert usual[kind == "out"].mean() == pytest.approx(0.19, abs=0.04)
+  # The target's style is that of most of the cause's items; a half is evenly shared out.
+  style = (item - 1) % 2
+  share = np.where(own[:, :-1], style[:, :-1], 0).sum(axis=1)
+  np.testing.assert_array_equal(style[share != 2, -1], (share > 2)[share != 2])
+  assert style[share == 2, -1].mean() == pytest.approx(0.5, abs=0.04)
+  assert own[:, 0].mean() == pytest.approx(0.4, abs=0.02)  # in random order
+  assert (np.diff(np.asarray(log.time).reshape(6500, 11)[:, -1]) == 86_400).all()
+
+
+def test_a_new_interest_comes_after_lasting_ones():
+  log = table(generator="long_short", num_users=1000)
+  assert (log.num_users, log.num_items, log.num_events) == (1000, 1000, 49_000)
+  item = np.asarray(log.item).reshape(1000, 49)
+  cluster = np.asarray(log.items["category"])[item] - 1
+  np.testing.assert_array_equal(cluster, (item - 1) // 20)
+  kind = np.array(log.facts["names"]["events.kind"])[np.asarray(log.columns["kind"])].reshape(1000, 49)
+  assert (kind[:, :40] == "lasting").all() and ((kind[:, 40:48] == "new").sum(axis=1) == 6).all()
+  assert (kind[:, 48] == "new").mean() == pytest.approx(0.6, abs=0.05)
+  # Four groups a user, one of them new; within a group most events are of one cluster.
+  group = cluster // 5
+  assert all(len(set(row)) == 4 for row in group.tolist())
+  new = np.where(kind[:, :48] == "new", group[:, :48], -1).max(axis=1)
+  assert (group[:, :40] != new[:, None]).all()
+  pure = np.asarray(table(generator="long_short", num_users=1000, noise=0.0).item).reshape(1000, 49)
+  assert all(len(set(row)) == 4 for row in ((pure - 1) // 20).tolist())
+  main = ((pure - 1) // 20)[:, :, None] == cluster[:, None, :]
+  off = ~main[:, :48, :48].any(axis=1)
+  assert off.mean() == pytest.approx(0.1, abs=0.01)
+  assert all(row[-1] not in row[:-1] for row in item.tolist())
+  main = ((pure - 1) // 20 == cluster[:, -1:]).any(axis=1)
+  assert main.all()  # the target is of a cluster of the user's own
+
+
 @pytest.mark.parametrize(
   "options, message",
   [
@@ -285,6 +335,8 @@ def test_the_oracle_by_hand():
     ({"generator": "count", "interests": 65}, "cannot be dealt evenly"),
     ({"generator": "multi", "num_categories": 50}, "given 50 categories, 4096 items and 3 interests"),
     ({"generator": "multi", "interests": 2}, "one interest of each kind"),
+    ({"generator": "companions", "num_items": 100}, "even and at least 10, but has 100 items of 20"),
+    ({"generator": "long_short", "num_categories": 15}, "in at least 4 groups of 5, but has 1000"),
     ({"num_users": 0}, "num_users is at least 1"),
     ({"generator": "interest_functions", "num_items": 60}, "60 items cannot be dealt evenly"),
     ({"generator": "interest_functions", "noise": 1.5}, "noise is at least -1 and at most 1, not 1.5"),
