@@ -28,6 +28,7 @@ MODULES = {
     "mind": "recjax.models.retrieval.mind",
     "bpr_mf": "recjax.models.retrieval.bpr_mf",
     "lightgcn": "recjax.models.retrieval.lightgcn",
+    "mmhcl": "recjax.models.retrieval.mmhcl",
     "bert4rec": "recjax.models.retrieval.bert4rec",
     "knn_embed": "recjax.models.retrieval.knn_embed",
     "counts": "recjax.models.retrieval.counts",
