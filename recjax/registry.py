@@ -31,6 +31,7 @@ MODULES = {
     "hcn": "recjax.models.retrieval.hcn",
     "bpr_mf": "recjax.models.retrieval.bpr_mf",
     "lightgcn": "recjax.models.retrieval.lightgcn",
+    "mmhcl": "recjax.models.retrieval.mmhcl",
     "bert4rec": "recjax.models.retrieval.bert4rec",
     "knn_embed": "recjax.models.retrieval.knn_embed",
     "counts": "recjax.models.retrieval.counts",

@@ -159,6 +159,7 @@ def training_counts(log: EventLog, split: Split) -> TrainingCounts:
   return TrainingCounts(
     {"item": item_counts(log, split)},
     functools.partial(count_transitions, log, split),
+    log.items,
     pairs=functools.partial(count_pairs, log, split),
   )
 

@@ -12,20 +12,24 @@ first such one, and a pair without any has no weight. The penalty is on rows of 
 Someone who is not known from training has no row. Their vector is what one more propagation would give
 them: the sum over the history of E'_i / sqrt(degree_i), E' the mean of the layers but the last, divided
 by the root of the history's length (without propagation: of E_i). So an answer needs no user id.
+
+A `Refinement` adds to these vectors and to the loss; the penalty is then on what it made of the pairs.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 
 from recjax.data.counts import TrainingCounts
 from recjax.data.schema import Field, Schema
 from recjax.errors import ConfigError
 from recjax.losses.binary import binary_cross_entropy
-from recjax.models.learner import Learner, Objective
+from recjax.models.learner import Learner, Metrics, Objective, Variables
 from recjax.models.retrieval._interests import require_one_target
 from recjax.models.retrieval._next_item import require
 from recjax.models.retrieval._vectors import predictions
@@ -34,6 +38,31 @@ from recjax.nn.sparse import holds, sparse_rows
 from recjax.nn.tables import TableSpec, take
 
 _TRIES = 8
+
+Vectors = dict[str, jax.Array]  # `user`, `item` and `stranger`, what strangers are made of, by row
+
+
+class Refinement(NamedTuple):
+  """What a model adds to vectors that were propagated.
+
+  Attributes:
+    tables: further tables, each read whole.
+    statistics: pairs [users, items] to constants, read as variables["statistics"].
+    vectors: (variables, propagated) -> the same, refined, and what else `stranger` reads.
+    stranger: (vectors, ids [B, L]) -> what is added [B, D] to those of histories without a user.
+    loss: (variables, vectors, key) -> a mean that is added to the mean over pairs, and metrics.
+  """
+
+  tables: Mapping[str, TableSpec]
+  statistics: Callable[[scipy.sparse.csr_array], Mapping[str, Any]]
+  vectors: Callable[[Variables, Vectors], Vectors]
+  stranger: Callable[[Vectors, jax.Array], jax.Array]
+  loss: Callable[[Variables, Vectors, jax.Array], tuple[jax.Array, Metrics]]
+
+
+def deviation(stddev: float, rows: int, width: int) -> float:
+  """The deviation that is asked for, or for 0 that of Xavier's initial values of a matrix."""
+  return stddev or (2.0 / (rows + width)) ** 0.5
 
 
 def build_pairwise(
@@ -44,6 +73,7 @@ def build_pairwise(
   stddev: float,
   decay: float,
   layers: int,
+  refinement: Refinement | None = None,
 ) -> Learner:
   """The learner; without `layers` its loss touches only rows that the batch names.
 
@@ -51,9 +81,10 @@ def build_pairwise(
     schema: has user_id, one target_item a row, hist_item and hist_mask.
     counts: `data.counts.TrainingCounts` with pairs; read by init.
     width: D of both tables.
-    stddev: of their initial values.
+    stddev: of their initial values; see `deviation`.
     decay: of the penalty.
     layers: of the propagation.
+    refinement: of what is propagated; needs layers.
 
   Raises:
     ConfigError: for a view of another kind, and from init for counts without pairs.
@@ -61,7 +92,12 @@ def build_pairwise(
   require(schema, "user_id")
   require_one_target(schema)
   size = schema.vocabularies["item"]
-  tables = {"user": TableSpec("user", width, stddev), "item": TableSpec("item", width, stddev)}
+  tables = {
+    side: TableSpec(side, width, deviation(stddev, schema.vocabularies[side], width))
+    for side in ("user", "item")
+  }
+  if refinement:
+    tables |= refinement.tables
 
   @functools.cache
   def statistics():
@@ -76,7 +112,7 @@ def build_pairwise(
       degree = np.zeros(size, np.float32)
       np.add.at(degree, pairs.indices, 1.0)
       found["item_scale"] = 1.0 / np.sqrt(np.maximum(degree, 1.0))
-    return found
+    return {**found, **(refinement.statistics(pairs) if refinement else {})}
 
   def init(key, tables, batch):
     return {"params": {}, "statistics": jax.tree.map(jnp.asarray, statistics())}
@@ -90,11 +126,12 @@ def build_pairwise(
     mean = lambda parts: sum(parts) * np.float32(1.0 / (layers + 1))
     scale = variables["statistics"]["item_scale"]
     before = mean([items for _, items in found[:-1]])
-    return {
+    propagated = {
       "user": mean([users for users, _ in found]),
       "item": mean([items for _, items in found]),
       "stranger": before * jnp.pad(scale, (0, len(before) - len(scale)))[:, None],
     }
+    return refinement.vectors(variables, propagated) if refinement else propagated
 
   def vectors(variables):
     return variables["propagated"] if "propagated" in variables else propagate(variables)
@@ -108,7 +145,6 @@ def build_pairwise(
     return {**batch, "negative_item": jnp.where(pick(had), 0, pick(ids))}
 
   def loss(variables, batch, key):
-    del key
     names = {"user_id": "user", "target_item": "item", "negative_item": "item"}
     found = vectors(variables)
     user, positive, negative = (take(found[n], batch[field]) for field, n in names.items())
@@ -117,20 +153,28 @@ def build_pairwise(
     value, total = binary_cross_entropy(margin, jnp.ones_like(margin), weight)
     metrics = {"bpr": (value, total), "accuracy": (jnp.sum(jnp.where(margin > 0, weight, 0.0)), total)}
     if decay:
+      penalised = found if refinement else variables["tables"]
       squares = sum(
-        jnp.sum(jnp.square(take(variables["tables"][n], batch[field])), axis=-1)
+        jnp.sum(jnp.square(take(penalised[n], batch[field])), axis=-1)
         for field, n in names.items()
       )
       value += 0.5 * decay * jnp.sum(weight * squares)
+    if refinement:
+      further, more = refinement.loss(variables, found, key)
+      value += total * further
+      metrics |= more
     return Objective(value, total, metrics)
 
   def encode_user(variables, batch):
     """Vectors [B, D] of users, known ones by their id and others by their history."""
     found, user = vectors(variables), batch["user_id"]
     mask = batch["hist_mask"]
-    history = take(found["stranger"], jnp.where(mask, batch["hist_item"], 0))
+    ids = jnp.where(mask, batch["hist_item"], 0)
+    history = take(found["stranger"], ids)
     length = jnp.maximum(jnp.sum(mask, axis=1, dtype=jnp.float32), 1.0)
     stranger = jnp.sum(history, axis=1) * jax.lax.rsqrt(length)[:, None]
+    if refinement:
+      stranger += refinement.stranger(found, ids)
     indptr = variables["statistics"]["pairs"]["indptr"]
     known = (indptr[user + 1] > indptr[user])[:, None]
     return jnp.where(known, take(found["user"], user), stranger)
@@ -145,5 +189,5 @@ def build_pairwise(
   drawn = Field("ids", (), "item")
   return Learner(
     schema.extend(negative_item=drawn), tables, init, loss, predict, draw,
-    whole_tables=("item", "user") if layers else (),
+    whole_tables=tuple(sorted(tables)) if layers else (),
   )

@@ -1,0 +1,98 @@
+"""MMHCL (Guo et al., TOMM 2025, arXiv 2504.16576) on MovieTweetings with vectors of titles.
+
+    python -m recjax.main --mode=encode --config=experiments/text_vectors.py \\
+        --config.data.name=movietweetings_100k --config.data.core=5 --workdir=runs/titles
+    python -m recjax.main --config=experiments/mmhcl.py --workdir=runs/mmhcl
+
+Leave-one-out, full ranking. `:data=NAME,vectors=FILE` takes other data and vectors, `core=0` keeps rare
+users and items. `:planted` runs on made-up users who like clusters of items that given vectors tell
+with noise; `:tiny` on fewer of them, in under a minute. `--mode=prove` compares either side alone,
+LightGCN, vectors of other items, and popularity, there.
+"""
+
+from recjax.config import experiment, parse_arg
+
+_PLANTED = {"name": "planted", "generator": "modalities", "num_users": 1000, "longest": 12}
+_COLUMNS = ("picture", "text")
+
+
+def get_config(arg=None):
+  """The experiment; switches: tiny, planted, data=NAME, core=K, vectors=FILE."""
+  arg = parse_arg(
+    arg, tiny=False, planted=False, data="movietweetings_100k", core=5,
+    vectors="runs/titles/vectors.npy",
+  )
+  if arg.tiny or arg.planted:
+    return planted(arg.tiny)
+  return experiment(
+    "mmhcl",
+    data={"name": arg.data, "core": arg.core},
+    view={"name": "prefixes", "length": 50, "shortest": 0},
+    model={"name": "mmhcl", "files": (arg.vectors,)},
+    evaluate={"full_ranking": {}},
+    train={
+      "batch_size": 1024, "steps": 4000, "log_every": 100, "evaluate_every": 200, "patience": 6,
+      "select_metric": "ndcg@20",
+    },
+    optimizer={"learning_rate": 1e-3},
+  )
+
+
+def planted(tiny):
+  """A run on planted clusters; its defaults are those of the proof."""
+  data = _PLANTED | ({"num_users": 300, "num_items": 120, "num_categories": 12} if tiny else {})
+  return experiment(
+    "mmhcl",
+    data=data,
+    view={"name": "prefixes", "length": 12, "shortest": 0},
+    model={
+      "name": "mmhcl", "columns": _COLUMNS, "width": 32, "user_weight": 0.1, "item_weight": 0.3,
+      "temperature": 0.4,
+    },
+    evaluate={"full_ranking": {"by_column": "had"}},
+    train={
+      "batch_size": 256, "steps": 150 if tiny else 2400, "log_every": 50 if tiny else 100,
+      "evaluate_every": 50 if tiny else 100, "select_metric": "ndcg@20",
+    },
+    optimizer={"learning_rate": 1e-2 if tiny else 1e-3},
+    proof=PROOF,
+  )
+
+
+_NOBODY = "model.user_weight=0.0"
+_NOTHING = "model.item_weight=0.0"
+_OTHERS = "model.columns=('shuffled_picture', 'shuffled_text')"
+PROOF = {
+  "title": "MMHCL where vectors tell clusters of items",
+  "note": "1,000 users with twelve items each, in no order, of three of thirty clusters; two kinds of "
+  "vectors tell the cluster with noise. Full ranking, seen items left out; HR@20 is Recall@20, since "
+  "one item is held out. 'Seldom' are cases whose item has two training events at most. Without its "
+  "contrast MMHCL still adds the second-order vectors (weights of 1e-9).",
+  "worlds": {
+    "clusters": {
+      "config": "experiments/mmhcl.py:planted", "seeds": 3, "reference": "LightGCN",
+      "metrics": ("hr@20", "ndcg@20", "hr@20 had seldom"),
+      "arms": (
+        "popularity", "LightGCN", "users only", "items only", "MMHCL", "no contrast",
+        "vectors of other items",
+      ),
+    },
+  },
+  "arms": {
+    "popularity": {"set": ("model={'name': 'counts', 'kind': 'popularity'}",)},
+    "LightGCN": {"set": (_NOBODY, _NOTHING)},
+    "users only": {"set": (_NOTHING,)},
+    "items only": {"set": (_NOBODY,)},
+    "MMHCL": {},
+    "no contrast": {"set": ("model.user_weight=1e-9", "model.item_weight=1e-9")},
+    "vectors of other items": {"set": (_OTHERS, _NOBODY)},
+  },
+  "claims": (
+    {"name": "better than LightGCN", "world": "clusters", "metric": "hr@20",
+     "better": "MMHCL", "worse": "LightGCN", "relative": 0.08},
+    {"name": "above all for items that were had seldom", "world": "clusters",
+     "metric": "hr@20 had seldom", "better": "MMHCL", "worse": "LightGCN", "relative": 0.25},
+    {"name": "it is the vectors: those of other items do not help", "world": "clusters",
+     "metric": "hr@20", "better": "LightGCN", "worse": "vectors of other items", "relative": -0.02},
+  ),
+}
