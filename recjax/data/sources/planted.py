@@ -18,6 +18,8 @@ Sequences, as an event log:
  - `interest_functions`: topics that move with time, for each user at a velocity of its own
    (`planted_functions`).
  - `attributes`: users of two groups, half of whose clicks tell the group (`planted_attributes`).
+ - `queries`: searches and recommendations by tastes that stay and needs that change, with words for
+   needs (`planted_queries`).
 """
 
 import dataclasses
@@ -35,6 +37,7 @@ from recjax.data.sources import (
   planted_functions,
   planted_interests,
   planted_kinds,
+  planted_queries,
   planted_threads,
   planted_vectors,
 )
@@ -48,16 +51,16 @@ from recjax.registry import unknown
 class Config(Common):
   """Keys of `config.data` for planted data; 0 and -1 stand for the generator's own setting."""
 
-  # "markov", "two_signals", "interest_functions", "attributes" (event logs), or "count", "recency",
-  # "affinity", "long", "vectors", "threads", "multi" (click tables).
+  # "markov", "two_signals", "interest_functions", "attributes", "queries" (event logs), or "count",
+  # "recency", "affinity", "long", "vectors", "threads", "multi" (click tables).
   generator: str = "markov"
   seed: Count = 0
   # Items; categories are dealt out to them in turn (interest_functions: in blocks). 0: 120 for
-  # markov, 400 for two_signals, 64 for interest_functions, 1000 for attributes, 2048 for click
-  # tables, 1024 for threads, 20,032 for vectors; multi has one item for each combination of categories.
+  # markov, 400 for two_signals, 64 for interest_functions, 1000 for attributes, 200 for queries, 2048
+  # for click tables, 1024 for threads, 20,032 for vectors; multi has one item for each combination of categories.
   num_items: Count = 0
-  # Categories of the items. 0: 8 for markov and interest_functions, 20 for two_signals and
-  # attributes, 64 for click tables, 16 of each kind for multi.
+  # Categories of the items (queries: needs). 0: 8 for markov and interest_functions, 20 for
+  # two_signals, attributes and queries, 64 for click tables, 16 of each kind for multi.
   num_categories: Count = 0
   # Event logs: users; but for interest_functions: events of each, drawn evenly between the two.
   num_users: Positive = 300
@@ -65,10 +68,11 @@ class Config(Common):
   longest: Positive = 30
   # Share of history that is noise: steps off the chain (markov, .2), behaviours outside the user's
   # interests (count .2, recency and affinity .1, long .3, vectors .4, multi .5, interest_functions .1),
-  # and off a thread's cycle (.1). -1: the value here.
+  # off a thread's cycle (.1), words of a query that say nothing (queries .1). -1: the value here.
   noise: Annotated[float, Range(-1, 1)] = -1.0
   # two_signals: share of steps to the successor.
   follow: Share = 0.35
+  searches: Share = 0.4  # queries: share of events that are searches
   # Click tables: rows of each part, length of history and interests of a user. 0: 20 behaviours
   # and 4 interests, for long and vectors 100 and 6, for threads 30 and 2; multi has 100 and one
   # interest of each kind. two_signals has 3 interests.
@@ -210,8 +214,10 @@ def open_source(config: Config) -> Source | ClickTable:
     return _functions(config)
   if config.generator == "attributes":
     return _attributes(config)
+  if config.generator == "queries":
+    return _queries(config)
   if config.generator not in SEQUENCES:
-    known = (*SEQUENCES, "interest_functions", "attributes", *SETTINGS)
+    known = (*SEQUENCES, "interest_functions", "attributes", "queries", *SETTINGS)
     raise ConfigError(unknown("generator", config.generator, known))
   usual = SEQUENCES[config.generator]
   num_items = config.num_items or usual.num_items
@@ -296,6 +302,29 @@ def _attributes(config: Config) -> Source:
     licence=LICENCE,
     place="planted attributes",
     facts={"neutral_categories": list(range(1, topics // 2 + 1))},
+  )
+
+
+def _queries(config: Config) -> Source:
+  num_items, needs = config.num_items or 200, config.num_categories or 20
+  noise = 0.1 if config.noise < 0 else config.noise
+  if num_items % needs or not config.shortest <= config.longest <= num_items:
+    raise ConfigError(
+      "config.data: queries deals items evenly to needs, and nobody has one twice: it needs "
+      f"shortest <= longest <= items, but has {num_items} items, {needs} needs, {config.shortest} and "
+      f"{config.longest}."
+    )
+  sizes = (config.num_users, num_items, needs, config.shortest, config.longest)
+  made = (config.seed, *sizes, config.searches, noise)
+  return Source(
+    name="planted_queries",
+    fingerprint=fingerprint("queries", 1, *made),
+    chunks=functools.partial(planted_queries.events, *made),
+    timing="time",
+    items=functools.partial(_item_table, num_items, lambda place: place % needs),
+    way=f"planted, seed {config.seed}",
+    licence=LICENCE,
+    place="planted queries",
   )
 
 

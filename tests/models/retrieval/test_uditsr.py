@@ -1,0 +1,340 @@
+"""UDITSR: the loss by hand and by loops, what depends on queries and words, strangers, mistakes."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import logs
+import numpy as np
+import pytest
+
+from recjax.config import Split
+from recjax.data.schema import Schema
+from recjax.data.splits import make_split
+from recjax.data.views import prefixes, search_and_recommendation
+from recjax.data.words import frequent_words
+from recjax.errors import ConfigError
+from recjax.models.retrieval import uditsr
+from recjax.nn.tables import init_rows
+
+D = 4
+HISTORIES = [[1, 2, 3, 5, 6], [2, 3, 4, 6, 1], [5, 2], []]
+# Two words of each event's query, user by user; the last two events of users 1 and 2 are held out.
+WORDS = np.array([
+  [1, 2], [0, 0], [1, 3], [2, 2], [0, 0],
+  [0, 0], [4, 0], [2, 1], [0, 0], [3, 0],
+  [0, 0], [2, 4],
+])
+TRAINED = (0, 1, 2, 5, 6, 7, 10, 11)
+LOG = dataclasses.replace(
+  logs.log(HISTORIES, num_items=6), columns={"a": WORDS[:, 0], "b": WORDS[:, 1]}
+)
+VIEW = search_and_recommendation.build(
+  search_and_recommendation.Config(length=4, query=("a", "b")), LOG, make_split(LOG, Split())
+)
+SCHEMA = VIEW.train.schema
+OWNER = np.repeat([1, 2, 3], [5, 5, 2])
+EDGES = [(int(OWNER[e]), int(LOG.item[e]), WORDS[e]) for e in TRAINED]
+CONFIG = uditsr.Config(width=D, stddev=0.5, user_words=2, item_words=3)
+
+
+def start(config=CONFIG):
+  learner = uditsr.build(config, SCHEMA, VIEW.counts)
+  key = jax.random.key(0)
+  tables = {
+    name: init_rows(jax.random.fold_in(key, i), spec, 0, 8)
+    for i, (name, spec) in enumerate(sorted(learner.tables.items()))
+  }
+  made = learner.init(key, tables, learner.schema.example())
+  noisy = lambda x: x + 0.3 * jax.random.normal(jax.random.key(x.size), x.shape)  # biases, too
+  return learner, {**made, "params": jax.tree.map(noisy, made["params"]), "tables": tables}
+
+
+class Twin:
+  """The model by loops, from the joined equations."""
+
+  def __init__(self, variables, config=CONFIG):
+    read = lambda tree: jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
+    self.params, self.config = read(variables["params"]), config
+    tables = read(variables["tables"])
+    self.user, self.item, self.word = (tables[n] for n in ("user", "item", "word"))
+    top = lambda owner, keep: {
+      o: [int(w) for w in frequent_words(
+        np.array([e[owner] for e in EDGES]), np.array([e[2] for e in EDGES]), 9, keep
+      )[o]] for o in range(9)
+    }
+    self.user_words, self.item_words = top(0, config.user_words), top(1, config.item_words)
+    self.final = self.propagate()
+
+  def query(self, words):
+    return sum((self.word[w] for w in words), np.zeros(D))
+
+  def dense(self, name, x):
+    p = self.params["generator"][name]
+    return x @ p["kernel"] + p.get("bias", 0)
+
+  def generated(self, u, i):
+    words = [self.word[w] for w in self.user_words[u]]
+    real = [self.word[w] for w in self.item_words[i] if w]
+    pooled = np.zeros(D)
+    if real and self.config.attention:
+      key = self.dense("words_to_key", self.dense("key", np.concatenate([self.user[u], *words])))
+      weights = np.exp([key @ w for w in real])
+      pooled = weights / weights.sum() @ np.array(real)
+    elif real:
+      pooled = np.mean(real, axis=0)
+    hidden = np.tanh(self.dense("first", np.concatenate([self.user[u], self.item[i], sum(words), pooled])))
+    return self.dense("last", np.tanh(self.dense("second", hidden)))
+
+  def propagate(self):
+    users, items = [self.user], [self.item]
+    shift = [self.query(q) if q.any() else self.generated(u, i) for u, i, q in EDGES]
+    for _ in range(self.config.layers):
+      found = []
+      for end, other, sign in ((0, items[-1], -1), (1, users[-1], 1)):
+        rows = np.zeros_like(other)
+        for node in range(len(rows)):
+          mine = [other[e[1 - end]] + sign * r for e, r in zip(EDGES, shift, strict=True) if e[end] == node]
+          rows[node] = np.mean(mine, axis=0) if mine else 0
+        found.append(rows)
+      users.append(found[0])
+      items.append(found[1])
+    return tuple(sum(x / (l + 1) for l, x in enumerate(side)) for side in (users, items))
+
+  def score(self, u, i, query):
+    searched = bool(np.any(query))
+    demand = self.query(query) if searched else self.generated(u, i)
+    x = np.concatenate([self.final[0][u], self.final[1][i], demand])
+    for name in ("first", "second", "last"):
+      p = self.params["search" if searched else "recommend"][name]
+      x = x @ p["kernel"] + p["bias"]
+      x = np.where(x > 0, x, 0.01 * x)
+    return x[0]
+
+  def loss(self, u, p, n, query):
+    demand = self.query(query) if query.any() else self.generated(u, p)
+    value = np.logaddexp(0, self.score(u, n, query) - self.score(u, p, query))
+    if query.any():
+      value += 1.5 * np.mean((self.generated(u, p) - self.query(query)) ** 2)
+    near = lambda j: np.mean((self.final[0][u] + demand - self.final[1][j]) ** 2)
+    return value + 0.2 * np.logaddexp(0, near(p) - near(n))
+
+
+@pytest.fixture(scope="module")
+def system():
+  learner, variables = start()
+  return learner, variables, Twin(variables), jax.jit(learner.loss)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+  rows = VIEW.train
+  batch = rows.gather(np, rows.columns, np.arange(rows.count, dtype=np.int32))
+  negative = np.array([4, 5, 6, 1, 0, 6, 1, 3], np.int32)  # the fifth pair found none
+  return jax.tree.map(jnp.asarray, {**batch, "negative_item": negative})
+
+
+def test_the_view_gives_the_events(drawn):
+  found = zip(*(np.asarray(drawn[n]) for n in ("user_id", "target_item", "query_word")), strict=True)
+  assert [(u, i, q.tolist()) for u, i, q in found] == [(u, i, q.tolist()) for u, i, q in EDGES]
+
+
+def test_loss_by_loops(system, drawn):
+  _, variables, twin, loss = system
+  pairs = zip(*(np.asarray(drawn[f]) for f in (
+    "user_id", "target_item", "negative_item", "query_word"
+  )), strict=True)
+  expected = sum(twin.loss(*pair) for pair in pairs if pair[2])
+  objective = loss(variables, drawn, None)
+  assert objective.weight == 7
+  np.testing.assert_allclose(objective.loss, expected, rtol=1e-4)
+  assert objective.metrics["supervision"][1] == 4  # searches among the seven
+
+
+def test_equal_items_are_told_apart_by_chance(system, drawn):
+  _, variables, _, loss = system
+  same = {**drawn, "negative_item": drawn["target_item"]}
+  metrics = loss(variables, same, None).metrics
+  np.testing.assert_allclose(metrics["bpr"][0] / 8, math.log(2), rtol=1e-6)
+  np.testing.assert_allclose(0.2 * metrics["contrast"][0] / 8, 0.1386294, rtol=1e-6)
+
+
+def test_contrast_by_hand():
+  """One edge, e_u = [1, 0], e_i = [0, 1], q = [.5, .5]: u* and i* as read out of two layers."""
+  user, item, query = (np.array(x) for x in ([[1.0, 0.0]], [[0.0, 1.0]], [0.5, 0.5]))
+  read = lambda layers: sum(x / (l + 1) for l, x in enumerate(layers))
+  users, items = [user], [item]
+  for _ in range(2):
+    users, items = [*users, items[-1] - query], [*items, users[-1] + query]
+  np.testing.assert_allclose(read(users), [[1.0833333, 0.25]], rtol=1e-6)
+  np.testing.assert_allclose(read(items), [[0.75, 1.5833333]], rtol=1e-6)
+  # The same by the model: an event of one search, whose word has the vector q.
+  log = dataclasses.replace(
+    logs.log([[1]], num_items=3), columns={"a": np.array([1])}
+  )
+  split = make_split(logs.log([[1, 2, 3]], num_items=3), Split())
+  view = search_and_recommendation.build(
+    search_and_recommendation.Config(length=1, query=("a",)),
+    log, split._replace(validation=_none(split), test=_none(split)),
+  )
+  learner = uditsr.build(uditsr.Config(width=2), view.train.schema, view.counts)
+  tables = {
+    "user": jnp.array([[0.0, 0.0], [1.0, 0.0]]), "word": jnp.array([[0.0, 0.0], [0.5, 0.5]]),
+    "item": jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 0.0]]),
+  }
+  variables = {**learner.init(jax.random.key(0), tables, {}), "tables": tables}
+  ready = learner.predict["prepare"](variables)["propagated"]
+  np.testing.assert_allclose(ready["user"][1], [1.0833333, 0.25], rtol=1e-6)
+  np.testing.assert_allclose(ready["item"][1], [0.75, 1.5833333], rtol=1e-6)
+  np.testing.assert_array_equal(ready["item"][2], [1, 1])  # nobody had it: e_i alone
+  batch = {
+    "user_id": jnp.array([1]), "target_item": jnp.array([1]), "negative_item": jnp.array([2]),
+    "query_word": jnp.array([[1]]),
+  }
+  metrics = learner.loss(variables, batch, None).metrics
+  np.testing.assert_allclose(np.mean((read(users) + query - read(items)) ** 2), 0.6944444, rtol=1e-6)
+  np.testing.assert_allclose(0.2 * metrics["contrast"][0], 0.1939520, rtol=1e-6)
+
+
+def _none(split):
+  return type(split.test)(*(x[:0] for x in split.test))
+
+
+def test_recommendations_do_not_teach_the_generator_what_queries_say(drawn):
+  """Without a search in the batch L_sg is zero, and the generator learns from L_sg alone through e_q."""
+  learner, variables = start()
+  only = {**drawn, "query_word": jnp.zeros_like(drawn["query_word"])}
+  assert learner.loss(variables, only, None).metrics["supervision"] == (0, 0)
+  without = uditsr.build(dataclasses.replace(CONFIG, supervision=0.0), SCHEMA, VIEW.counts)
+  slope = lambda learner, batch: jax.grad(
+    lambda p: learner.loss({**variables, "params": p}, batch, None).loss
+  )(variables["params"])["generator"]["last"]["kernel"]
+  np.testing.assert_allclose(slope(learner, only), slope(without, only), atol=1e-6)
+  assert np.abs(slope(learner, drawn) - slope(without, drawn)).max() > 1e-3
+
+
+def test_scores_of_pairs_and_of_the_catalogue(system):
+  learner, variables, twin, _ = system
+  hist = jnp.array([[0, 1, 2, 3], [0, 0, 2, 3], [0, 0, 5, 2]])
+  query = np.array([[1, 3], [0, 0], [2, 0]])
+  rows = {
+    "user_id": jnp.array([1, 2, 3]), "hist_item": hist, "hist_mask": hist != 0,
+    "query_word": jnp.asarray(query),
+  }
+  expected = [[twin.score(u, i, q) for i in range(1, 7)] for u, q in zip((1, 2, 3), query, strict=True)]
+  ready = learner.predict["prepare"](variables)
+  state = learner.predict["encode_user"](ready, rows)
+  found = learner.predict["score_items"](ready, state, jnp.arange(1, 7))
+  np.testing.assert_allclose(found, expected, atol=1e-4)
+  targets = jnp.array([[1, 6, 2], [4, 3, 3], [5, 1, 2]])
+  taken = np.take_along_axis(np.array(expected), np.asarray(targets) - 1, 1)
+  np.testing.assert_allclose(
+    learner.predict["score"](variables, {**rows, "target_item": targets}), taken, atol=1e-4
+  )
+  np.testing.assert_allclose(
+    learner.predict["score"](ready, {**rows, "target_item": targets[:, 0]}), taken[:, 0], atol=1e-4
+  )
+  cosine, weight = learner.predict["demand_cosine"](ready, {**rows, "target_item": targets[:, 0]})
+  a, b = twin.generated(1, 1), twin.query(query[0])
+  np.testing.assert_allclose(cosine[0], a @ b / np.linalg.norm(a) / np.linalg.norm(b), atol=1e-5)
+  np.testing.assert_array_equal(weight, [1, 0, 1])
+
+
+def test_strangers_are_made_of_their_history(system):
+  """As one more user with those edges, e_u = 0 and no words would be, the items left as they are."""
+  learner, variables, twin, _ = system
+  history = jnp.array([[0, 0, 5, 2], [0, 0, 0, 0]])
+  rows = {"user_id": jnp.array([0, 0]), "hist_item": jnp.where(history != 0, history, 3)}
+  state = learner.predict["encode_user"](variables, {**rows, "hist_mask": history != 0})
+  items = [twin.item]
+  shift = [twin.query(q) if q.any() else twin.generated(u, i) for u, i, q in EDGES]
+  first = np.zeros_like(twin.item)
+  for node in range(1, 7):
+    mine = [twin.user[e[0]] + r for e, r in zip(EDGES, shift, strict=True) if e[1] == node]
+    first[node] = np.mean(mine, axis=0) if mine else 0
+  items.append(first)
+  expected = sum(
+    np.mean([layer[i] - twin.generated(0, i) for i in (5, 2)], axis=0) / (l + 2)
+    for l, layer in enumerate(items)
+  )
+  np.testing.assert_allclose(state[0, :D], expected, atol=1e-5)
+  np.testing.assert_array_equal(state[1, :D], 0)
+
+
+def test_gradients_are_finite_for_a_user_without_events(system, drawn):
+  learner, variables, _, _ = system
+  batch = {**drawn, "user_id": drawn["user_id"].at[0].set(4)}
+  slope = jax.jit(jax.grad(lambda t: learner.loss({**variables, "tables": t}, batch, None).loss))(
+    variables["tables"]
+  )
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
+  assert np.abs(slope["user"][4]).max() > 0
+  ready = learner.predict["prepare"](variables)["propagated"]
+  np.testing.assert_array_equal(ready["user"][4], variables["tables"]["user"][4])
+
+
+def test_the_order_of_words(system, drawn):
+  """Of an item's words nothing depends on it; of a user's the key does, and only with attention."""
+  learner, variables, _, loss = system
+  known = variables["statistics"]
+  swap = lambda name: {
+    **variables, "statistics": {**known, f"{name}_words": known[f"{name}_words"][:, ::-1]}
+  }
+  value = loss(variables, drawn, None).loss
+  np.testing.assert_allclose(loss(swap("item"), drawn, None).loss, value, rtol=1e-5)
+  assert abs(loss(swap("user"), drawn, None).loss - value) > 1e-4
+  flat, _ = start(dataclasses.replace(CONFIG, attention=False))
+  plain = jax.jit(flat.loss)
+  assert plain(variables, drawn, None).loss != value
+  np.testing.assert_allclose(
+    plain(swap("user"), drawn, None).loss, plain(variables, drawn, None).loss, rtol=1e-6
+  )
+
+
+def test_a_model_without_queries_does_not_look_at_them(drawn):
+  learner, variables = start(dataclasses.replace(CONFIG, queries=False))
+  other = {**drawn, "query_word": drawn["query_word"][::-1]}
+  assert learner.loss(variables, drawn, None).loss == learner.loss(variables, other, None).loss
+  assert set(learner.tables) == {"user", "item"} and set(variables["params"]) == {"recommend"}
+  assert "demand_cosine" not in learner.predict
+  rows = {**drawn, "target_item": drawn["target_item"][:, None]}
+  state = learner.predict["encode_user"](variables, rows)
+  catalogue = learner.predict["score_items"](variables, state, jnp.arange(7))
+  np.testing.assert_allclose(
+    learner.predict["score"](variables, rows)[:, 0],
+    catalogue[jnp.arange(8), drawn["target_item"]], atol=1e-5,
+  )
+
+
+def test_without_translation_edges_carry_nothing(drawn):
+  config = dataclasses.replace(CONFIG, translation=False)
+  learner, variables = start(config)
+  assert "edges" not in variables["statistics"]
+  items = np.asarray(variables["tables"]["item"])
+  users = np.asarray(variables["tables"]["user"])
+  ready = learner.predict["prepare"](variables)["propagated"]
+  first = np.mean(items[[5, 2]], axis=0)  # user 3
+  back = lambda i: np.mean([users[u] for u, j, _ in EDGES if j == i], axis=0)
+  second = np.mean([back(5), back(2)], axis=0)
+  np.testing.assert_allclose(ready["user"][3], users[3] + first / 2 + second / 3, atol=1e-5)
+
+
+def test_the_published_width_has_as_many_weights():
+  """303,802 by the authors' code; without the 100 of a bias that a softmax does not see."""
+  learner = uditsr.build(uditsr.Config(), SCHEMA, VIEW.counts)
+  shapes = jax.eval_shape(lambda key: learner.init(key, {}, {})["params"], jax.random.key(0))
+  assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 303_802 - 100
+
+
+def test_mistakes_are_named():
+  learner = uditsr.build(CONFIG, SCHEMA, {"item": np.ones(7)})
+  with pytest.raises(ConfigError, match="with their queries, which the view 'search_and_recomm"):
+    learner.init(jax.random.key(0), {}, {})
+  plain = prefixes.build(prefixes.Config(length=4, shortest=0), LOG, make_split(LOG, Split()))
+  with pytest.raises(ConfigError, match="The batch lacks 'query_word'"):
+    uditsr.build(CONFIG, plain.train.schema, plain.counts)
+  several = SCHEMA.extend(target_item=dataclasses.replace(SCHEMA.fields["target_item"], shape=(2,)))
+  assert isinstance(several, Schema)
+  with pytest.raises(ConfigError, match="several targets a row"):
+    uditsr.build(CONFIG, several, VIEW.counts)
