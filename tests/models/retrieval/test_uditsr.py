@@ -46,7 +46,7 @@ def start(config=CONFIG):
     name: init_rows(jax.random.fold_in(key, i), spec, 0, 8)
     for i, (name, spec) in enumerate(sorted(learner.tables.items()))
   }
-  made = learner.init(key, tables, learner.schema.example())
+  made = jax.jit(learner.init)(key, tables, learner.schema.example())
   noisy = lambda x: x + 0.3 * jax.random.normal(jax.random.key(x.size), x.shape)  # biases, too
   return learner, {**made, "params": jax.tree.map(noisy, made["params"]), "tables": tables}
 
@@ -122,17 +122,53 @@ class Twin:
 
 
 @pytest.fixture(scope="module")
-def system():
-  learner, variables = start()
-  return learner, variables, Twin(variables), jax.jit(learner.loss)
-
-
-@pytest.fixture(scope="module")
 def drawn():
   rows = VIEW.train
   batch = rows.gather(np, rows.columns, np.arange(rows.count, dtype=np.int32))
   negative = np.array([4, 5, 6, 1, 0, 6, 1, 3], np.int32)  # the fifth pair found none
   return jax.tree.map(jnp.asarray, {**batch, "negative_item": negative})
+
+
+class System:
+  """Compiled functions of a learner, and of others that differ from it in a few settings."""
+
+  def __init__(self):
+    self.learner, self.variables = start()
+    self.twin = Twin(self.variables)
+    self.loss, self.predicted = self.compiled(self.learner)
+    both = lambda learned, rest, batch: self.learner.loss({**rest, **learned}, batch, None).loss
+    self._slopes = jax.jit(jax.grad(both))
+
+  def compiled(self, learner):
+    predict = learner.predict
+
+    def everything(variables, rows, ids):
+      ready = predict["prepare"](variables)
+      state = predict["encode_user"](ready, rows)
+      found = {
+        "ready": ready["propagated"], "state": state,
+        "catalogue": predict["score_items"](ready, state, ids),
+        "score": predict["score"](variables, rows),
+        "prepared_score": predict["score"](ready, rows),
+        "score_of_one": predict["score"](ready, {**rows, "target_item": rows["target_item"][:, 0]}),
+      }
+      if "demand_cosine" in predict:
+        one = {**rows, "target_item": rows["target_item"][:, 0]}
+        found["demand_cosine"] = predict["demand_cosine"](ready, one)
+      return found
+
+    return jax.jit(lambda variables, batch: learner.loss(variables, batch, None)), jax.jit(everything)
+
+  def other(self, **changes):
+    return self.compiled(uditsr.build(dataclasses.replace(CONFIG, **changes), SCHEMA, VIEW.counts))
+
+  def slopes(self, batch):
+    return self._slopes({n: self.variables[n] for n in ("params", "tables")}, self.variables, batch)
+
+
+@pytest.fixture(scope="module")
+def system():
+  return System()
 
 
 def test_the_view_gives_the_events(drawn):
@@ -141,21 +177,18 @@ def test_the_view_gives_the_events(drawn):
 
 
 def test_loss_by_loops(system, drawn):
-  _, variables, twin, loss = system
-  pairs = zip(*(np.asarray(drawn[f]) for f in (
-    "user_id", "target_item", "negative_item", "query_word"
-  )), strict=True)
-  expected = sum(twin.loss(*pair) for pair in pairs if pair[2])
-  objective = loss(variables, drawn, None)
+  names = ("user_id", "target_item", "negative_item", "query_word")
+  pairs = zip(*(np.asarray(drawn[n]) for n in names), strict=True)
+  expected = sum(system.twin.loss(*pair) for pair in pairs if pair[2])
+  objective = system.loss(system.variables, drawn)
   assert objective.weight == 7
   np.testing.assert_allclose(objective.loss, expected, rtol=1e-4)
   assert objective.metrics["supervision"][1] == 4  # searches among the seven
 
 
 def test_equal_items_are_told_apart_by_chance(system, drawn):
-  _, variables, _, loss = system
   same = {**drawn, "negative_item": drawn["target_item"]}
-  metrics = loss(variables, same, None).metrics
+  metrics = system.loss(system.variables, same).metrics
   np.testing.assert_allclose(metrics["bpr"][0] / 8, math.log(2), rtol=1e-6)
   np.testing.assert_allclose(0.2 * metrics["contrast"][0] / 8, 0.1386294, rtol=1e-6)
 
@@ -169,7 +202,7 @@ def test_contrast_by_hand():
     users, items = [*users, items[-1] - query], [*items, users[-1] + query]
   np.testing.assert_allclose(read(users), [[1.0833333, 0.25]], rtol=1e-6)
   np.testing.assert_allclose(read(items), [[0.75, 1.5833333]], rtol=1e-6)
-  # The same by the model: an event of one search, whose word has the vector q.
+  # The same by the model: one search, whose word has the vector q; nobody had the negative [1, 1].
   log = dataclasses.replace(
     logs.log([[1]], num_items=3), columns={"a": np.array([1])}
   )
@@ -183,16 +216,13 @@ def test_contrast_by_hand():
     "user": jnp.array([[0.0, 0.0], [1.0, 0.0]]), "word": jnp.array([[0.0, 0.0], [0.5, 0.5]]),
     "item": jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 0.0]]),
   }
-  variables = {**learner.init(jax.random.key(0), tables, {}), "tables": tables}
-  ready = learner.predict["prepare"](variables)["propagated"]
-  np.testing.assert_allclose(ready["user"][1], [1.0833333, 0.25], rtol=1e-6)
-  np.testing.assert_allclose(ready["item"][1], [0.75, 1.5833333], rtol=1e-6)
-  np.testing.assert_array_equal(ready["item"][2], [1, 1])  # nobody had it: e_i alone
+  made = jax.jit(learner.init)(jax.random.key(0), tables, {})
+  variables = {**made, "tables": tables}
   batch = {
     "user_id": jnp.array([1]), "target_item": jnp.array([1]), "negative_item": jnp.array([2]),
     "query_word": jnp.array([[1]]),
   }
-  metrics = learner.loss(variables, batch, None).metrics
+  metrics = jax.jit(lambda v: learner.loss(v, batch, None).metrics)(variables)
   np.testing.assert_allclose(np.mean((read(users) + query - read(items)) ** 2), 0.6944444, rtol=1e-6)
   np.testing.assert_allclose(0.2 * metrics["contrast"][0], 0.1939520, rtol=1e-6)
 
@@ -201,119 +231,110 @@ def _none(split):
   return type(split.test)(*(x[:0] for x in split.test))
 
 
-def test_recommendations_do_not_teach_the_generator_what_queries_say(drawn):
-  """Without a search in the batch L_sg is zero, and the generator learns from L_sg alone through e_q."""
-  learner, variables = start()
+def test_without_a_search_nothing_supervises(system, drawn):
+  """L_sg and its gradient are zero; with searches lambda_sg times L_sg is what the loss gains."""
+  unsupervised, _ = system.other(supervision=0.0)
+  value = lambda loss, batch: loss(system.variables, batch).loss
   only = {**drawn, "query_word": jnp.zeros_like(drawn["query_word"])}
-  assert learner.loss(variables, only, None).metrics["supervision"] == (0, 0)
-  without = uditsr.build(dataclasses.replace(CONFIG, supervision=0.0), SCHEMA, VIEW.counts)
-  slope = lambda learner, batch: jax.grad(
-    lambda p: learner.loss({**variables, "params": p}, batch, None).loss
-  )(variables["params"])["generator"]["last"]["kernel"]
-  np.testing.assert_allclose(slope(learner, only), slope(without, only), atol=1e-6)
-  assert np.abs(slope(learner, drawn) - slope(without, drawn)).max() > 1e-3
+  assert system.loss(system.variables, only).metrics["supervision"] == (0, 0)
+  assert value(system.loss, only) == value(unsupervised, only)
+  missed = system.loss(system.variables, drawn).metrics["supervision"][0]
+  gained = value(system.loss, drawn) - value(unsupervised, drawn)
+  np.testing.assert_allclose(gained, 1.5 * missed, rtol=1e-4)
+  slopes = system.slopes(only)["params"]
+  assert not np.abs(slopes["search"]["last"]["kernel"]).any()  # no row is for the search head
+  assert np.abs(slopes["recommend"]["last"]["kernel"]).any()
 
 
-def test_scores_of_pairs_and_of_the_catalogue(system):
-  learner, variables, twin, _ = system
-  hist = jnp.array([[0, 1, 2, 3], [0, 0, 2, 3], [0, 0, 5, 2]])
-  query = np.array([[1, 3], [0, 0], [2, 0]])
-  rows = {
-    "user_id": jnp.array([1, 2, 3]), "hist_item": hist, "hist_mask": hist != 0,
-    "query_word": jnp.asarray(query),
-  }
-  expected = [[twin.score(u, i, q) for i in range(1, 7)] for u, q in zip((1, 2, 3), query, strict=True)]
-  ready = learner.predict["prepare"](variables)
-  state = learner.predict["encode_user"](ready, rows)
-  found = learner.predict["score_items"](ready, state, jnp.arange(1, 7))
-  np.testing.assert_allclose(found, expected, atol=1e-4)
-  targets = jnp.array([[1, 6, 2], [4, 3, 3], [5, 1, 2]])
-  taken = np.take_along_axis(np.array(expected), np.asarray(targets) - 1, 1)
-  np.testing.assert_allclose(
-    learner.predict["score"](variables, {**rows, "target_item": targets}), taken, atol=1e-4
-  )
-  np.testing.assert_allclose(
-    learner.predict["score"](ready, {**rows, "target_item": targets[:, 0]}), taken[:, 0], atol=1e-4
-  )
-  cosine, weight = learner.predict["demand_cosine"](ready, {**rows, "target_item": targets[:, 0]})
-  a, b = twin.generated(1, 1), twin.query(query[0])
+# The last two are strangers: one with a history, one without.
+ROWS = {
+  "user_id": np.array([1, 2, 3, 0, 0], np.int32),
+  "hist_item": np.array([[3, 1, 2, 3], [3, 3, 2, 3], [3, 3, 5, 2], [3, 3, 5, 2], [3] * 4], np.int32),
+  "hist_mask": np.array([[0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1], [0] * 4], bool),
+  "query_word": np.array([[1, 3], [0, 0], [2, 0], [0, 0], [0, 0]], np.int32),
+  "target_item": np.array([[1, 6, 2], [4, 3, 3], [5, 1, 2], [1, 2, 3], [1, 2, 3]], np.int32),
+}
+IDS = np.arange(1, 7, dtype=np.int32)
+
+
+@pytest.fixture(scope="module")
+def predictions(system):
+  return system.predicted(system.variables, ROWS, IDS)
+
+
+def test_scores_of_pairs_and_of_the_catalogue(system, predictions):
+  people = list(zip(ROWS["user_id"][:3], ROWS["query_word"], strict=False))
+  expected = np.array([[system.twin.score(u, i, q) for i in IDS] for u, q in people])
+  np.testing.assert_allclose(predictions["catalogue"][:3], expected, atol=1e-4)
+  taken = np.take_along_axis(np.asarray(predictions["catalogue"]), ROWS["target_item"] - 1, 1)
+  for name in ("score", "prepared_score"):
+    np.testing.assert_allclose(predictions[name], taken, atol=1e-5)
+  np.testing.assert_allclose(predictions["score_of_one"], taken[:, 0], atol=1e-5)
+  cosine, weight = predictions["demand_cosine"]
+  a, b = system.twin.generated(1, 1), system.twin.query(ROWS["query_word"][0])
   np.testing.assert_allclose(cosine[0], a @ b / np.linalg.norm(a) / np.linalg.norm(b), atol=1e-5)
-  np.testing.assert_array_equal(weight, [1, 0, 1])
+  np.testing.assert_array_equal(weight, [1, 0, 1, 0, 0])
 
 
-def test_strangers_are_made_of_their_history(system):
+def test_strangers_are_made_of_their_history(system, predictions):
   """As one more user with those edges, e_u = 0 and no words would be, the items left as they are."""
-  learner, variables, twin, _ = system
-  history = jnp.array([[0, 0, 5, 2], [0, 0, 0, 0]])
-  rows = {"user_id": jnp.array([0, 0]), "hist_item": jnp.where(history != 0, history, 3)}
-  state = learner.predict["encode_user"](variables, {**rows, "hist_mask": history != 0})
-  items = [twin.item]
+  twin = system.twin
   shift = [twin.query(q) if q.any() else twin.generated(u, i) for u, i, q in EDGES]
   first = np.zeros_like(twin.item)
   for node in range(1, 7):
     mine = [twin.user[e[0]] + r for e, r in zip(EDGES, shift, strict=True) if e[1] == node]
     first[node] = np.mean(mine, axis=0) if mine else 0
-  items.append(first)
   expected = sum(
     np.mean([layer[i] - twin.generated(0, i) for i in (5, 2)], axis=0) / (l + 2)
-    for l, layer in enumerate(items)
+    for l, layer in enumerate((twin.item, first))
   )
-  np.testing.assert_allclose(state[0, :D], expected, atol=1e-5)
-  np.testing.assert_array_equal(state[1, :D], 0)
+  np.testing.assert_allclose(predictions["state"][3, :D], expected, atol=1e-5)
+  np.testing.assert_array_equal(predictions["state"][4, :D], 0)
 
 
-def test_gradients_are_finite_for_a_user_without_events(system, drawn):
-  learner, variables, _, _ = system
-  batch = {**drawn, "user_id": drawn["user_id"].at[0].set(4)}
-  slope = jax.jit(jax.grad(lambda t: learner.loss({**variables, "tables": t}, batch, None).loss))(
-    variables["tables"]
-  )
-  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
-  assert np.abs(slope["user"][4]).max() > 0
-  ready = learner.predict["prepare"](variables)["propagated"]
-  np.testing.assert_array_equal(ready["user"][4], variables["tables"]["user"][4])
+def test_gradients_are_finite_for_a_user_without_events(system, drawn, predictions):
+  slopes = system.slopes({**drawn, "user_id": drawn["user_id"].at[0].set(4)})
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
+  assert np.abs(slopes["tables"]["user"][4]).max() > 0
+  np.testing.assert_array_equal(slopes["tables"]["word"][0], 0)
+  own = system.variables["tables"]["user"][4]
+  np.testing.assert_array_equal(predictions["ready"]["user"][4], own)
 
 
 def test_the_order_of_words(system, drawn):
   """Of an item's words nothing depends on it; of a user's the key does, and only with attention."""
-  learner, variables, _, loss = system
+  variables = system.variables
   known = variables["statistics"]
   swap = lambda name: {
     **variables, "statistics": {**known, f"{name}_words": known[f"{name}_words"][:, ::-1]}
   }
-  value = loss(variables, drawn, None).loss
-  np.testing.assert_allclose(loss(swap("item"), drawn, None).loss, value, rtol=1e-5)
-  assert abs(loss(swap("user"), drawn, None).loss - value) > 1e-4
-  flat, _ = start(dataclasses.replace(CONFIG, attention=False))
-  plain = jax.jit(flat.loss)
-  assert plain(variables, drawn, None).loss != value
-  np.testing.assert_allclose(
-    plain(swap("user"), drawn, None).loss, plain(variables, drawn, None).loss, rtol=1e-6
-  )
+  value = system.loss(variables, drawn).loss
+  np.testing.assert_allclose(system.loss(swap("item"), drawn).loss, value, rtol=1e-5)
+  assert abs(system.loss(swap("user"), drawn).loss - value) > 1e-4
+  plain, _ = system.other(attention=False)
+  flat = plain(variables, drawn).loss
+  assert abs(flat - value) > 1e-4
+  np.testing.assert_allclose(plain(swap("user"), drawn).loss, flat, rtol=1e-6)
 
 
-def test_a_model_without_queries_does_not_look_at_them(drawn):
-  learner, variables = start(dataclasses.replace(CONFIG, queries=False))
+def test_a_model_without_queries_does_not_look_at_them(system, drawn):
+  learner = uditsr.build(dataclasses.replace(CONFIG, queries=False), SCHEMA, VIEW.counts)
+  loss, predicted = system.compiled(learner)
   other = {**drawn, "query_word": drawn["query_word"][::-1]}
-  assert learner.loss(variables, drawn, None).loss == learner.loss(variables, other, None).loss
-  assert set(learner.tables) == {"user", "item"} and set(variables["params"]) == {"recommend"}
-  assert "demand_cosine" not in learner.predict
-  rows = {**drawn, "target_item": drawn["target_item"][:, None]}
-  state = learner.predict["encode_user"](variables, rows)
-  catalogue = learner.predict["score_items"](variables, state, jnp.arange(7))
-  np.testing.assert_allclose(
-    learner.predict["score"](variables, rows)[:, 0],
-    catalogue[jnp.arange(8), drawn["target_item"]], atol=1e-5,
-  )
+  assert loss(system.variables, drawn).loss == loss(system.variables, other).loss
+  assert set(learner.tables) == {"user", "item"}
+  shapes = jax.eval_shape(lambda key: learner.init(key, {}, {})["params"], jax.random.key(0))
+  assert set(shapes) == {"recommend"}
+  found = predicted(system.variables, ROWS, IDS)
+  assert "demand_cosine" not in found
+  taken = np.take_along_axis(np.asarray(found["catalogue"]), ROWS["target_item"] - 1, 1)
+  np.testing.assert_allclose(found["score"], taken, atol=1e-5)
 
 
-def test_without_translation_edges_carry_nothing(drawn):
-  config = dataclasses.replace(CONFIG, translation=False)
-  learner, variables = start(config)
-  assert "edges" not in variables["statistics"]
-  items = np.asarray(variables["tables"]["item"])
-  users = np.asarray(variables["tables"]["user"])
-  ready = learner.predict["prepare"](variables)["propagated"]
+def test_without_translation_edges_carry_nothing(system):
+  learner = uditsr.build(dataclasses.replace(CONFIG, translation=False), SCHEMA, VIEW.counts)
+  ready = jax.jit(learner.predict["prepare"])(system.variables)["propagated"]
+  users, items = system.twin.user, system.twin.item
   first = np.mean(items[[5, 2]], axis=0)  # user 3
   back = lambda i: np.mean([users[u] for u, j, _ in EDGES if j == i], axis=0)
   second = np.mean([back(5), back(2)], axis=0)
