@@ -2,12 +2,12 @@
 
     python -m recjax.main --config=experiments/uditsr.py --workdir=runs/uditsr
 
-The default is a planted world: users have tastes that stay and needs that change, a search tells the need
-by two words, a recommendation does not. 12 events of each of 600 users train, one validates, three are
-the test, each against 99 items that the user never had, as in the paper; metrics are given for searches
-and for recommendations. `:model=lightgcn|bpr_mf|popularity` are baselines, `:model=mlp` is the model
-without queries. `:data=NAME` takes a log of your own with event columns word_1, word_2 and kind. `:tiny`
-ranks all of 60 items and takes a minute. `--mode=prove` runs all arms.
+The default is a planted world: users have tastes that stay and needs that change, a search tells the
+need by two words, a recommendation does not. 12 events of each of 600 users train, one validates, three
+are the test, each against 99 items that the user never had, as in the paper; metrics are given for
+searches and for recommendations. `:model=lightgcn|bpr_mf|popularity` are baselines, `:model=mlp` is the
+model without queries. `:data=NAME` takes a log of your own with event columns word_1, word_2 and kind.
+`:tiny` ranks all of 60 items and takes a minute. `--mode=prove` runs all arms.
 """
 
 from recjax.config import experiment, parse_arg
@@ -71,17 +71,17 @@ _SEARCH, _RECOMMENDATION = (f"sampled99_hr@5 kind {kind}" for kind in ("search",
 _UNSUPERVISED = "without supervision"
 PROOF = {
   "title": "UDITSR, its parts, and models without queries",
-  "note": "A need that changes and a taste that stays lead to an item; a search tells the need. HR@5 and "
-  "NDCG@5 are those of the right answer among 99 sampled items that the user did not have, and say little "
-  "about ranking all. LightGCN with an MLP is the model itself without queries. The second table is the "
-  "cosine, in held-out searches, of the generated demand with the vector of the query. Weights of the "
-  "losses are the paper's.",
+  "note": "A need that changes and a taste that stays lead to an item; a search tells the need. HR@5 "
+  "and NDCG@5 are those of the right answer among 99 sampled items that the user did not have, and say "
+  "little about ranking all. LightGCN with an MLP is the model itself without queries. The second "
+  "table is the cosine, in held-out searches, of the generated demand with the vector of the query. "
+  "Weights of the losses are the paper's.",
   "worlds": {
     _WORLD: {
       "seeds": 3, "reference": "UDITSR",
       "metrics": (
-        _SEARCH, _RECOMMENDATION, "sampled99_ndcg@5 kind search", "sampled99_ndcg@5 kind recommendation",
-        "sampled99_hr@5",
+        _SEARCH, _RECOMMENDATION, "sampled99_ndcg@5 kind search",
+        "sampled99_ndcg@5 kind recommendation", "sampled99_hr@5",
       ),
       "arms": (
         "popularity", "BPR-MF", "LightGCN", "LightGCN with an MLP", "UDITSR", _UNSUPERVISED,

@@ -1,4 +1,4 @@
-"""Evaluator: the mean over cases of a value that the model itself gives for each, by a named function."""
+"""Evaluator: the mean over cases of a value that the model itself gives for each, by a function."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

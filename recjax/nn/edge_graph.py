@@ -4,8 +4,8 @@
     i(l + 1) = mean over the edges e of i of (u_e(l) + r_e)
 
 so that a user and what an edge asks for are near the item: a translation. A node without edges gets 0.
-The vectors r_e are those of all layers, and the mean of a sum is a sum of means: a product with a sparse
-matrix in chunks (`nn.graph`), and a shift of every node that is found once, whatever the layers.
+The vectors r_e are those of all layers, and the mean of a sum is a sum of means: a product with a
+sparse matrix in chunks (`nn.graph`), and a shift of every node that is found once for all layers.
 
 Edges are kept in blocks of one size, the last filled up with weight 0,
 

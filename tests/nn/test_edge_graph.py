@@ -1,4 +1,4 @@
-"""Translation over a graph: by hand, against loops over edges, what must not change it, its gradient."""
+"""Translation over a graph: by hand, against loops, what must not change it, its gradient."""
 
 import jax
 import jax.numpy as jnp

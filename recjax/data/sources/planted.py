@@ -57,7 +57,8 @@ class Config(Common):
   seed: Count = 0
   # Items; categories are dealt out to them in turn (interest_functions: in blocks). 0: 120 for
   # markov, 400 for two_signals, 64 for interest_functions, 1000 for attributes, 200 for queries, 2048
-  # for click tables, 1024 for threads, 20,032 for vectors; multi has one item for each combination of categories.
+  # for click tables, 1024 for threads, 20,032 for vectors; multi has one item for each combination of
+  # categories.
   num_items: Count = 0
   # Categories of the items (queries: needs). 0: 8 for markov and interest_functions, 20 for
   # two_signals, attributes and queries, 64 for click tables, 16 of each kind for multi.

@@ -1,7 +1,7 @@
 """Planted searches and recommendations: what users like, what they need now, and words for needs.
 
-User u has a taste a_u, item i a style b_i, both N(0, 1) in each of WIDTH numbers, and item i has a need.
-For an event a need is drawn from the user's own Dirichlet(NEEDS) distribution, and an item of it with a
+User u has a taste a_u, item i a style b_i, both N(0, 1) in each of WIDTH numbers, and every item has a
+need. For an event a need is drawn from the user's own Dirichlet(NEEDS) distribution, and an item with a
 probability in proportion to exp(a_u . b_i / 2), among those that the user did not have yet. With the
 probability `searches` it is a search, whose query holds QUERY of the need's WORDS words, each any other
 word of all with the probability `noise`.

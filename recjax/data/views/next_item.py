@@ -108,7 +108,7 @@ def history_rows(
   length: int,
   more: Mapping[str, tuple[Field, np.ndarray]] = types.MappingProxyType({}),
 ) -> Rows:
-  """Rows with the newest `length` items of the events begin .. end - 1, and `more` fields as they are."""
+  """Rows with the newest `length` items of events begin .. end - 1, and `more` fields as they are."""
   schema = Schema(
     {
       "user_id": Field("id", (), "user"),

@@ -1,8 +1,8 @@
 """The view of searches and recommendations in one log: who took which item, and with which query.
 
-The words of an event's query are event columns of whole numbers from 1, 0 for none. An event with a word
-is a search; the others are recommendations. Every training event is a row; every held-out event is a
-case of its own, since it has a query of its own, with all that the user did before as history.
+The words of an event's query are event columns of whole numbers from 1, 0 for none. An event with a
+word is a search; the others are recommendations. Every training event is a row; every held-out event is
+a case of its own, since it has a query of its own, with all that the user did before as history.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
 """The parts of UDITSR that learn beside its tables: the generator of demands, and two heads of scores.
 
-All take vectors that others looked up. What depends on the user or the item alone is mapped before pairs
-are made, so that users and items may have leading axes that broadcast: [B, 1] and [B, C], or [B] and one
-item. Values are those of linear maps of everything joined.
+All take vectors that others looked up. What depends on the user or the item alone is mapped before
+pairs are made, so that users and items may have leading axes that broadcast: [B, 1] and [B, C], or [B]
+and one item. Values are those of linear maps of everything joined.
 """
 
 import flax.linen as nn
@@ -66,7 +66,7 @@ class DemandGenerator(nn.Module):
 
 
 class ScoreHead(nn.Module):
-  """MLP of [user ; item ; demand], 3D -> 3D/2 -> 3D/4 -> 1, a leaky ReLU after every layer, the last too."""
+  """MLP of [user ; item ; demand], 3D -> 3D/2 -> 3D/4 -> 1, a leaky ReLU after every layer."""
 
   width: int
 
@@ -118,7 +118,7 @@ class Network(nn.Module):
   def score(
     self, user: jax.Array, item: jax.Array, query: jax.Array, generated: jax.Array, searches: jax.Array
   ) -> jax.Array:
-    """Scores [...]: those of the search head by query [..., D] where searches [...], else of the other's."""
+    """Scores [...] by query [..., D] where searches [...], elsewhere by generated [..., D]."""
     by_demand = self.recommend(user, item, generated)
     if not self.queries:
       return by_demand

@@ -12,14 +12,14 @@ A row is a user, an item that they took, and the words of a query, or none: a re
     loss = mean of softplus(s_n - s_p) + lambda_sg [search] mean_D (g(u, p) - e_q)^2
            + lambda_ct softplus(d_p - d_n),   d_j = mean_D (u* + q_p - j*)^2
 
-with a positive p, a negative n that the user did not have, and q_p the query or g(u, p), for both d. The
-generator reads layer 0, the words that a user searched with most often, and those that led to an item
-most often, a row's own among them. Equations and constants are those of the authors' code.
+with a positive p, a negative n that the user did not have, and q_p the query or g(u, p), for both d.
+The generator reads layer 0, the words that a user searched with most often, and those that led to an
+item most often, a row's own among them. Equations and constants are those of the authors' code.
 
 Where we depart from the authors' code, and why:
-- There, word 0 is padding and a word like any other. Here padding is zero in sums and masked in softmax.
-- The mean over edges of a sum is a sum of means: each edge's vector is added up once, not once a layer and
-  direction (`nn.edge_graph`); edges that are alike are one with a weight. Values are the same.
+- There, word 0 is padding and a word like any other. Here it is zero in sums and masked in the softmax.
+- The mean over edges of a sum is a sum of means: each edge's vector is added up once, not once a layer
+  and direction (`nn.edge_graph`); edges that are alike are one with a weight. Values are the same.
 - The bias of the attention's map of words is left out: it is the same for all words, and a softmax does
   not see it. W_A itself is applied to the key.
 - There is no dropout in the generator; the code's default is a rate of 0.
