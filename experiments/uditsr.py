@@ -31,19 +31,20 @@ def get_config(arg=None):
   ranking = {"sampled_ranking": {"cutoffs": (5, 10), "by_column": "kind"}}
   if arg.tiny:
     ranking = {"full_ranking": {"cutoffs": (5, 10), "by_column": "kind"}}
-  demands = {"case_values": {"function": "demand_cosine"}} if arg.model == "uditsr" else {}
+  demands = arg.model == "uditsr" and not arg.tiny
+  model = MODELS[arg.model]
   return experiment(
     "uditsr",
     data=planted(arg.tiny) if arg.data == "planted" else {"name": arg.data},
     split={"name": "leave_one_out"} if arg.tiny else {"name": "few_shot", "shots": 13},
     view={"name": "search_and_recommendation", "length": 20, "query": ("word_1", "word_2")},
-    model=MODELS[arg.model],
-    evaluate={**ranking, **demands},
+    model={**model, "width": 16, "layers": 1} if arg.tiny and model["name"] == "uditsr" else model,
+    evaluate={**ranking, **({"case_values": {"function": "demand_cosine"}} if demands else {})},
     train={
       "batch_size": 256,
-      "steps": 160 if arg.tiny else 1120,
+      "steps": 120 if arg.tiny else 1120,
       "log_every": 40 if arg.tiny else 56,
-      "evaluate_every": 80 if arg.tiny else 56,
+      "evaluate_every": 60 if arg.tiny else 56,
       "patience": 10,
       "select_metric": "ndcg@10" if arg.tiny else "sampled99_hr@5",
     },

@@ -149,6 +149,7 @@ class System:
       state = predict["encode_user"](ready, rows)
       found = {
         "ready": ready["propagated"], "state": state,
+        "silent": predict["encode_user"](ready, {n: x for n, x in rows.items() if n != "query_word"}),
         "catalogue": predict["score_items"](ready, state, ids),
         "score": predict["score"](variables, rows),
         "prepared_score": predict["score"](ready, rows),
@@ -290,6 +291,9 @@ def test_strangers_are_made_of_their_history(system, predictions):
   )
   np.testing.assert_allclose(predictions["state"][3, :D], expected, atol=1e-5)
   np.testing.assert_array_equal(predictions["state"][4, :D], 0)
+  # A batch without queries, as `Recommender` makes it, is one of recommendations.
+  np.testing.assert_array_equal(predictions["silent"][3:], predictions["state"][3:])
+  assert not predictions["silent"][:, D : 2 * D + 1].any() and predictions["state"][0, 2 * D] == 1
 
 
 def test_gradients_are_finite_for_a_user_without_events(system, drawn, predictions):
