@@ -191,22 +191,22 @@ def build(
     score = apply(
       variables, "score", user, item, query[:, None], generated, searches[:, None]
     )
-    total, mean = jnp.sum(weight), lambda values: jnp.sum(weight * values)
+    total, added = jnp.sum(weight), lambda values: jnp.sum(weight * values)
     margin = score[:, 0] - score[:, 1]
-    value = mean(jax.nn.softplus(-margin))
-    metrics = {"bpr": (value, total), "accuracy": (mean(margin > 0), total)}
+    value = added(jax.nn.softplus(-margin))
+    metrics = {"bpr": (value, total), "accuracy": (added(margin > 0), total)}
     if config.queries:
       missed = jnp.where(searches, jnp.mean(jnp.square(generated[:, 0] - query), axis=-1), 0.0)
-      metrics["supervision"] = (mean(missed), mean(searches))
+      metrics["supervision"] = (added(missed), added(searches))
       demand = jnp.where(searches[:, None], query, generated[:, 0])
       distance = jnp.mean(jnp.square(user + demand[:, None] - item), axis=-1)
-      contrast = mean(jax.nn.softplus(distance[:, 0] - distance[:, 1]))
+      contrast = added(jax.nn.softplus(distance[:, 0] - distance[:, 1]))
       metrics["contrast"] = (contrast, total)
-      value += config.supervision * mean(missed) + config.contrast * contrast
+      value += config.supervision * added(missed) + config.contrast * contrast
     return Objective(value, total, metrics)
 
   def encode_user(variables, batch):
-    """What scores need of a user and a query: [B, D + 1 + D ..], see `parts`."""
+    """What scores need of a user and a query, [B, F]: see `parts`."""
     found, users, mask = vectors(variables), batch["user_id"], batch["hist_mask"]
     items = jnp.where(mask, batch["hist_item"], 0)
     total = jnp.sum(take(found["stranger"], items), axis=1)
