@@ -21,6 +21,8 @@ class TrainingCounts(Mapping):
     transitions: (span=1, last=0) -> what `count_transitions` gives for the training events.
     item_columns: what else is known of items, arrays [V, ...] by name, row 0 for padding.
     pairs: () -> what `count_pairs` gives for the training events; None where nobody can say.
+    events: () -> columns of the training events, [E, ...] by name: `user`, `item` and what the view
+      knows beside; None where nobody can say.
   """
 
   def __init__(
@@ -29,9 +31,10 @@ class TrainingCounts(Mapping):
     transitions: Callable[..., scipy.sparse.csr_array],
     item_columns: Mapping[str, np.ndarray] = types.MappingProxyType({}),
     pairs: Callable[[], scipy.sparse.csr_array] | None = None,
+    events: Callable[[], Mapping[str, np.ndarray]] | None = None,
   ):
     self._occurrences, self.transitions = occurrences, transitions
-    self.item_columns, self.pairs = item_columns, pairs
+    self.item_columns, self.pairs, self.events = item_columns, pairs, events
 
   def __getitem__(self, vocabulary: str) -> np.ndarray:
     return self._occurrences[vocabulary]

@@ -1,4 +1,4 @@
-"""Words of titles as numbers: what a model that reads titles starts from."""
+"""Words as numbers: those of titles, and those that come up most often with somebody."""
 
 import re
 from collections import Counter
@@ -30,3 +30,24 @@ def title_words(log: EventLog, length: int) -> tuple[np.ndarray, int]:
   for row, title in enumerate(words):
     coded[row, : len(title)] = [number[word] for word in title]
   return coded, len(order) + 1
+
+
+def frequent_words(owner: np.ndarray, words: np.ndarray, owners: int, keep: int) -> np.ndarray:
+  """The `keep` words that come most often with each owner 0 .. owners - 1, int32 [owners, keep].
+
+  Of equally frequent ones the lower number comes first; 0 stands behind where there are fewer.
+
+  Args:
+    owner: [E].
+    words: [E, W], 0 for none.
+    owners: how many.
+    keep: how many words of each.
+  """
+  pair = np.stack([np.repeat(owner, words.shape[1]), words.reshape(-1)], axis=1)
+  distinct, count = np.unique(pair[pair[:, 1] != 0].astype(np.int64), axis=0, return_counts=True)
+  distinct = distinct[np.lexsort((distinct[:, 1], -count, distinct[:, 0]))]
+  place = np.arange(len(distinct)) - np.searchsorted(distinct[:, 0], distinct[:, 0])
+  kept = place < keep
+  found = np.zeros((owners, keep), np.int32)
+  found[distinct[kept, 0], place[kept]] = distinct[kept, 1]
+  return found

@@ -15,7 +15,7 @@ import numpy as np
 
 from recjax.data.views.rows import Cases
 from recjax.errors import ConfigError, DataError
-from recjax.evaluate import ranking
+from recjax.evaluate import ranking, strata
 from recjax.evaluate.evaluation import (
   Catalogue,
   Evaluation,
@@ -42,6 +42,7 @@ class Config:
   sampling: str = "uniform"  # or "popularity", in proportion to training events
   seed: Count = 0  # of the draw; a user's negatives depend on this and on the user only
   cutoffs: tuple[Positive, ...] = (1, 5, 10)  # list lengths k of hr@k, ndcg@k, ...
+  by_column: str = ""  # also metrics of cases by the value of this event column at their target
   batch_size: Positive = 256  # users scored at once
 
   def __post_init__(self):
@@ -65,11 +66,13 @@ def build(
 
   The model's `score` gets candidates [B, 1 + negatives] as `target_item`, the target first.
   Negatives are distinct, unseen by the user, and not the target. Values are the metrics of
-  `ranking_metrics` over users with a target, with the prefix of the module's docstring.
+  `ranking_metrics` over users with a target, with the prefix of the module's docstring. With
+  `by_column` hr@k and ndcg@k of each stratum are there, too, as in "sampled99_hr@5 kind search".
 
   Raises:
     ConfigError: the model has no `score`, or rows hold ids of the target beside `target_item`
-      (its category, say), which would describe the target in the place of a negative.
+      (its category, say), which would describe the target in the place of a negative, or nobody
+      knows the events' columns.
     DataError: no cases, none with a target, several targets in a case, or (from run) a user with
       too few unseen items, or scores that are NaN.
   """
@@ -88,6 +91,8 @@ def build(
   batch_size = fit_batch_size(config.batch_size, cases.rows.count, mesh)
   target = cases.targets.max(axis=1)
   weights = _item_weights(config.sampling, catalogue)
+  parts = strata.by_column(cases, config.by_column) if config.by_column else {}
+  inside = {name: mask[counted] for name, mask in parts.items()}
   prefix = f"sampled{config.negatives}_" + ("popularity_" * (config.sampling == "popularity"))
   step = compile_step(predict["score"], mesh)
 
@@ -110,7 +115,9 @@ def build(
     metrics = ranking.ranking_metrics(hits, num_targets[counted], config.cutoffs)
     per_case = {prefix + name: value for name, value in metrics.items()}
     values = {name: float(value.mean()) for name, value in per_case.items()}
+    values |= {prefix + name: value for name, value in strata.means(metrics, inside).items()}
     facts = {
+      **{f"cases {name}": int(mask.sum()) for name, mask in inside.items()},
       "cases": int(counted.sum()),
       "cases_without_targets": int((~counted).sum()),
       "candidates": 1 + config.negatives,

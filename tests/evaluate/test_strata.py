@@ -10,7 +10,7 @@ from recjax.config import Mesh, Split
 from recjax.data.splits import make_split
 from recjax.data.views import next_item
 from recjax.errors import ConfigError, DataError
-from recjax.evaluate import full_ranking, strata
+from recjax.evaluate import full_ranking, sampled_ranking, strata
 from recjax.evaluate.evaluation import Catalogue
 from recjax.train.mesh import make_mesh
 
@@ -60,6 +60,19 @@ def test_full_ranking_reports_them(made):
   assert np.isnan(found.values["ndcg@1 transitions 9+"])
   assert found.facts["cases transitions 2-8"] == 1 and found.facts["cases kind odd"] == 2
   assert not any(name.startswith("mrr") and " " in name for name in found.values)
+
+
+def test_sampled_ranking_reports_them(made):
+  view, catalogue = made
+  mesh = make_mesh(Mesh(data=len(jax.devices())))
+  predict = {"score": lambda v, b: b["target_item"].astype(jnp.float32)}  # the larger the better
+  config = sampled_ranking.Config(negatives=1, cutoffs=(1,), by_column="kind")
+  found = sampled_ranking.build(config, predict, view.test, mesh=mesh, catalogue=catalogue)(None)
+  hits = found.per_case["sampled1_hr@1"]
+  odd = strata.by_column(view.test, "kind")["kind odd"]
+  assert found.values["sampled1_hr@1 kind odd"] == pytest.approx(hits[odd].mean())
+  assert found.values["sampled1_ndcg@1 kind even"] == pytest.approx(hits[~odd].mean())
+  assert found.facts["cases kind odd"] == 2 and found.facts["cases kind even"] == 1
 
 
 def test_means_are_those_of_the_cases_inside():

@@ -20,29 +20,28 @@ Sequences, as an event log:
  - `attributes`: users of two groups, half of whose clicks tell the group (`planted_attributes`).
  - `companions`: users of one cause with a usual companion, and others without (`planted_companions`).
  - `long_short`: users of three lasting interests and a new one (`planted_long_short`).
+ - `queries`: searches and recommendations by tastes that stay and needs that change, with words for
+   needs (`planted_queries`).
+ - `modalities`: users of a few clusters of items, which given vectors of two kinds tell
+   (`planted_modalities`).
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from recjax.data.click_table import ClickTable
 from recjax.data.frozen import KINDS, FrozenTable
 from recjax.data.sources import (
-  planted_attributes,
-  planted_companions,
-  planted_functions,
   planted_interests,
   planted_kinds,
-  planted_long_short,
   planted_threads,
   planted_vectors,
 )
-from recjax.data.sources.base import Chunk, Common, Source, fingerprint
+from recjax.data.sources.base import Common, Source
+from recjax.data.sources.planted_logs import LICENCE, LOGS
 from recjax.errors import ConfigError
 from recjax.ranges import Count, Positive, Range, Share, Weight
 from recjax.registry import unknown
@@ -52,17 +51,19 @@ from recjax.registry import unknown
 class Config(Common):
   """Keys of `config.data` for planted data; 0 and -1 stand for the generator's own setting."""
 
-  # "markov", "two_signals", "interest_functions", "attributes", "companions", "long_short" (event
-  # logs), or "count", "recency", "affinity", "long", "vectors", "threads", "multi" (click tables).
+  # "markov", "two_signals", "interest_functions", "attributes", "companions", "long_short", "queries",
+  # "modalities" (event logs), or "count", "recency", "affinity", "long", "vectors", "threads", "multi"
+  # (click tables).
   generator: str = "markov"
   seed: Count = 0
   # Items; categories are dealt out to them in turn (interest_functions, companions, long_short: in
   # blocks). 0: 120 for markov, 400 for two_signals, 64 for interest_functions, 1000 for attributes and
-  # long_short, 800 for companions, 2048 for click tables, 1024 for threads, 20,032 for vectors; multi
-  # has one item for each combination of categories.
+  # long_short, 800 for companions, 200 for queries, 600 for modalities, 2048 for click tables, 1024 for
+  # threads, 20,032 for vectors; multi has one item for each combination of categories.
   num_items: Count = 0
-  # Categories of the items. 0: 8 for markov and interest_functions, 20 for two_signals, attributes and
-  # companions, 50 for long_short, 64 for click tables, 16 of each kind for multi.
+  # Categories of the items (queries: needs; modalities: clusters). 0: 8 for markov and
+  # interest_functions, 20 for two_signals, attributes, companions and queries, 30 for modalities, 50
+  # for long_short, 64 for click tables, 16 of each kind for multi.
   num_categories: Count = 0
   # Event logs: users; but for interest_functions: events of each, drawn evenly between the two.
   num_users: Positive = 300
@@ -70,11 +71,13 @@ class Config(Common):
   longest: Positive = 30
   # Share of history that is noise: steps off the chain (markov, .2), behaviours outside the user's
   # interests (count .2, recency and affinity .1, long .3, vectors .4, multi .5, interest_functions .1),
-  # and in a like cluster (long_short, .1), users whose companion is any (companions, .1), and steps off
-  # a thread's cycle (.1). -1: the value here.
+  # and in a like cluster (long_short, .1), users whose companion is any (companions, .1), steps off a
+  # thread's cycle (.1), words of a query that say nothing (queries .1), and items of any cluster
+  # (modalities .1). -1: the value here.
   noise: Annotated[float, Range(-1, 1)] = -1.0
   # two_signals: share of steps to the successor.
   follow: Share = 0.35
+  searches: Share = 0.4  # queries: share of events that are searches
   # Click tables: rows of each part, length of history and interests of a user. 0: 20 behaviours
   # and 4 interests, for long and vectors 100 and 6, for threads 30 and 2; multi has 100 and one
   # interest of each kind. two_signals has 3 interests.
@@ -120,15 +123,7 @@ SETTINGS = {
 _SPECIAL = {"multi": planted_kinds, "threads": planted_threads}
 
 
-class _Sequences(NamedTuple):
-  num_items: int
-  num_categories: int
-
-
-SEQUENCES = {"markov": _Sequences(120, 8), "two_signals": _Sequences(400, 20)}
-INTERESTS = 3  # categories that a user of two_signals likes
 ROWS = 4096
-LICENCE = "made up by a program, free of rights"
 
 
 def click_table(config: Config) -> ClickTable:
@@ -213,227 +208,6 @@ def open_source(config: Config) -> Source | ClickTable:
   """
   if config.generator in SETTINGS:
     return click_table(config)
-  logs = {
-    "interest_functions": _functions, "attributes": _attributes, "companions": _companions,
-    "long_short": _long_short,
-  }
-  if config.generator in logs:
-    return logs[config.generator](config)
-  if config.generator not in SEQUENCES:
-    known = (*SEQUENCES, *logs, *SETTINGS)
-    raise ConfigError(unknown("generator", config.generator, known))
-  usual = SEQUENCES[config.generator]
-  num_items = config.num_items or usual.num_items
-  num_categories = config.num_categories or usual.num_categories
-  if num_items < 2 or config.shortest > config.longest:
-    raise ConfigError(
-      f"config.data: {config.generator} needs 2 items and shortest <= longest, but has {num_items}, "
-      f"{config.shortest} and {config.longest}."
-    )
-  sizes = (config.num_users, num_items, config.shortest, config.longest)
-  if config.generator == "markov":
-    successor = chain(config.seed, num_items)
-    noise = 0.2 if config.noise < 0 else config.noise
-    facts = {"successor": successor.tolist(), "noise": noise}
-    made = fingerprint("markov", 1, config.seed, sizes, num_categories, noise)
-    chunks = functools.partial(_walks, config.seed, successor, noise, *sizes)
-  else:
-    if num_items % num_categories or num_categories < INTERESTS:
-      raise ConfigError(
-        f"config.data: two_signals deals {num_items} items evenly to {num_categories} categories of "
-        f"which a user likes {INTERESTS}."
-      )
-    successor = other_category(config.seed, num_items, num_categories)
-    facts = {"successor": successor.tolist(), "follow": config.follow}
-    made = fingerprint("two_signals", 1, config.seed, sizes, num_categories, config.follow)
-    chunks = functools.partial(
-      _two_signals, config.seed, successor, num_categories, config.follow, *sizes
-    )
-  return Source(
-    name=f"planted_{config.generator}",
-    fingerprint=made,
-    chunks=chunks,
-    timing="time",
-    items=functools.partial(_item_table, num_items, lambda place: place % num_categories),
-    way=f"planted, seed {config.seed}",
-    licence=LICENCE,
-    place=f"planted {config.generator}",
-    facts=facts,
-  )
-
-
-def _functions(config: Config) -> Source:
-  num_items, topics = config.num_items or 64, config.num_categories or 8
-  noise = 0.1 if config.noise < 0 else config.noise
-  if num_items % topics or num_items == topics:
-    raise ConfigError(
-      f"config.data: {num_items} items cannot be dealt evenly to {topics} categories of several."
-    )
-  rates = planted_functions.best_hit_rates(config.seed, num_items, topics, noise)
-  return _in_blocks(config, planted_functions.walks, num_items, topics, noise, {"bayes_hr": rates})
-
-
-def _attributes(config: Config) -> Source:
-  num_items, topics = config.num_items or 1000, config.num_categories or 20
-  if num_items % topics or topics % 4 or config.shortest > config.longest:
-    raise ConfigError(
-      "config.data: attributes deals items evenly to categories, a quarter of which each group "
-      f"favours, and needs shortest <= longest, but has {num_items}, {topics}, {config.shortest} and "
-      f"{config.longest}."
-    )
-  made = (config.seed, config.num_users, num_items, topics, config.shortest, config.longest)
-  return Source(
-    name="planted_attributes",
-    fingerprint=fingerprint("attributes", 1, *made),
-    chunks=functools.partial(planted_attributes.clicks, *made),
-    timing="time",
-    items=lambda: _item_table(num_items, lambda place: place % topics).append_column(
-      "vector", planted_attributes.item_vectors(config.seed, num_items, topics)
-    ),
-    users=functools.partial(planted_attributes.user_table, config.seed, config.num_users),
-    way=f"planted, seed {config.seed}",
-    licence=LICENCE,
-    place="planted attributes",
-    facts={"neutral_categories": list(range(1, topics // 2 + 1))},
-  )
-
-
-def _companions(config: Config) -> Source:
-  num_items, categories = config.num_items or 800, config.num_categories or 20
-  noise = 0.1 if config.noise < 0 else config.noise
-  size = num_items // categories
-  least = 2 * (planted_companions.FROM_CAUSE + 1)
-  if num_items % categories or categories % 2 or size % 2 or size < least:
-    raise ConfigError(
-      f"config.data: companions needs an even number of categories of equally many items, even and at "
-      f"least {least}, but has {num_items} items of {categories} categories."
-    )
-  usual = planted_companions.companions(config.seed, categories // 2)
-  facts = {"companion": [int(c) + categories // 2 + 1 for c in usual]}
-  return _in_blocks(config, planted_companions.clicks, num_items, categories, noise, facts)
-
-
-def _long_short(config: Config) -> Source:
-  num_items, clusters = config.num_items or 1000, config.num_categories or 50
-  noise = 0.1 if config.noise < 0 else config.noise
-  group, groups = planted_long_short.GROUP, planted_long_short.LONG + 1
-  if num_items % clusters or clusters % group or clusters < group * groups:
-    raise ConfigError(
-      f"config.data: long_short needs clusters of equally many items in at least {groups} groups of "
-      f"{group}, but has {num_items} items of {clusters} clusters."
-    )
-  return _in_blocks(config, planted_long_short.clicks, num_items, clusters, noise, {})
-
-
-def _in_blocks(config, clicks, num_items, categories, noise, facts) -> Source:
-  """The source of a generator `clicks(seed, users, items, categories, noise)`, categories in blocks."""
-  made = (config.seed, config.num_users, num_items, categories, noise)
-  size = num_items // categories
-  return Source(
-    name=f"planted_{config.generator}",
-    fingerprint=fingerprint(config.generator, 1, *made),
-    chunks=functools.partial(clicks, *made),
-    timing="time",
-    items=functools.partial(_item_table, num_items, lambda place: place // size),
-    way=f"planted, seed {config.seed}",
-    licence=LICENCE,
-    place=f"planted {config.generator.replace('_', ' ')}",
-    facts=facts,
-  )
-
-
-def chain(seed: int, num_items: int) -> np.ndarray:
-  """Next item by item, int64 [num_items + 1]: one cycle through all items; entry 0 is 0."""
-  cycle = np.random.default_rng([seed, 0]).permutation(num_items) + 1
-  successor = np.zeros(num_items + 1, np.int64)
-  successor[cycle] = np.roll(cycle, -1)
-  return successor
-
-
-def other_category(seed: int, num_items: int, num_categories: int) -> np.ndarray:
-  """A successor of another category by item, drawn evenly, int64 [num_items + 1]; entry 0 is 0."""
-  rng = np.random.default_rng([seed, 0])
-  item = np.arange(num_items)
-  shift = rng.integers(1, num_categories, size=num_items)
-  turn = rng.integers(num_items // num_categories, size=num_items)
-  successor = turn * num_categories + (item % num_categories + shift) % num_categories
-  return np.concatenate([[0], successor + 1])
-
-
-def _two_signals(
-  seed: int,
-  successor: np.ndarray,
-  num_categories: int,
-  follow: float,
-  num_users: int,
-  num_items: int,
-  shortest: int,
-  longest: int,
-) -> Iterator[Chunk]:
-  """All sequences at once.
-
-  A step that does not follow draws one of the last three items whose category the user owns (any
-  owned category where none is), and then any item of that category.
-  """
-  rng = np.random.default_rng([seed, 1])
-  lengths = rng.integers(shortest, longest, size=num_users, endpoint=True)
-  owned = np.argsort(rng.random((num_users, num_categories)), axis=1)[:, :INTERESTS]
-  own = np.zeros((num_users, num_categories), bool)
-  np.put_along_axis(own, owned, True, axis=1)
-  users = np.arange(num_users)
-  of_category = lambda category: (
-    rng.integers(num_items // num_categories, size=num_users) * num_categories + category + 1
-  )
-  any_owned = lambda: owned[users, rng.integers(INTERESTS, size=num_users)]
-  item = np.empty((num_users, longest), np.int64)
-  item[:, 0] = of_category(any_owned())
-  follows = rng.random((num_users, longest)) < follow
-  follows[:, 0] = False
-  for step in range(1, longest):
-    recent = (item[:, max(0, step - 3) : step] - 1) % num_categories
-    weight = np.where(own[users[:, None], recent], rng.random(recent.shape), -1.0)
-    best = weight.argmax(axis=1)
-    category = np.where(weight[users, best] > 0, recent[users, best], any_owned())
-    drawn = of_category(category)
-    item[:, step] = np.where(follows[:, step], successor[item[:, step - 1]], drawn)
-  user, step = np.nonzero(np.arange(longest) < lengths[:, None])
-  kind = np.where(follows, "successor", "collaborative")
-  kind[:, 0] = "start"
-  time = 1_600_000_000 + 3600 * step
-  yield Chunk(user + 1, item[user, step], time, {"step": kind[user, step]})
-
-
-def _walks(
-  seed: int,
-  successor: np.ndarray,
-  noise: float,
-  num_users: int,
-  num_items: int,
-  shortest: int,
-  longest: int,
-) -> Iterator[Chunk]:
-  """All walks at once: an event an hour, starting at an hour of the user's own."""
-  rng = np.random.default_rng([seed, 1])
-  lengths = rng.integers(shortest, longest, size=num_users, endpoint=True)
-  starts = 1_600_000_000 + 3600 * rng.integers(24 * 28, size=num_users)
-  item = np.empty((num_users, longest), np.int64)
-  item[:, 0] = rng.integers(num_items, size=num_users) + 1
-  for step in range(1, longest):
-    jump = rng.integers(num_items, size=num_users) + 1
-    item[:, step] = np.where(
-      rng.random(num_users) < noise, jump, successor[item[:, step - 1]]
-    )
-  user, step = np.nonzero(np.arange(longest) < lengths[:, None])
-  yield Chunk(user + 1, item[user, step], starts[user] + 3600 * step, {})
-
-
-def _item_table(num_items: int, category: Callable[[np.ndarray], np.ndarray]) -> pa.Table:
-  """Items with titles; `category` gives categories from 0 for places from 0."""
-  ids = np.arange(1, num_items + 1)
-  return pa.table(
-    {
-      "item_id": ids,
-      "title": [f"Item {number}" for number in ids],
-      "category_id": category(ids - 1) + 1,
-    }
-  )
+  if config.generator not in LOGS:
+    raise ConfigError(unknown("generator", config.generator, (*LOGS, *SETTINGS)))
+  return LOGS[config.generator](config)

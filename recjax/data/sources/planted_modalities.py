@@ -1,8 +1,8 @@
 """Users who like a few clusters of items, which given vectors of two kinds tell with noise.
 
 Item i belongs to cluster (i - 1) % clusters; within one, popularity is as 1 / rank. A user likes LIKED
-clusters with weights from Dirichlet(1) and has `length` different items: of these clusters by popularity,
-or with probability `noise` any. The order says nothing, so that the last items are a random part.
+clusters with weights from Dirichlet(1) and has `length` different items: of these clusters by
+popularity, or with probability `noise` any. The order says nothing, so that the last are a random part.
 
 An item has a vector of each kind, its cluster's centre N(0, 1 / width) plus NOISE N(0, 1 / width), and
 those of another item as `shuffled_...`, which tell nothing.
@@ -52,7 +52,7 @@ def chances(
 def events(
   seed: int, num_users: int, num_items: int, clusters: int, length: int, noise: float
 ) -> Iterator[Chunk]:
-  """All events at once, an hour apart, with a column `had`: of items seldom or often had in training."""
+  """All events at once, an hour apart; column `had`: are items seldom or often had in training."""
   rng = np.random.default_rng([seed, _EVENTS])
   # The largest of log chance + Gumbel noise are draws without replacement.
   score = np.log(chances(rng, num_users, num_items, clusters, noise))

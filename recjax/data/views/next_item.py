@@ -7,6 +7,8 @@ first is a target exactly once an epoch.
 
 import dataclasses
 import functools
+import types
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -94,15 +96,29 @@ def windows(begin: np.ndarray, end: np.ndarray, length: int) -> dict[str, np.nda
 
 def holdout_cases(log: EventLog, holdout: Holdout, length: int) -> Cases:
   """Evaluation cases of a held-out part: the newest `length` items before each moment."""
+  rows = history_rows(log, holdout.user, holdout.begin, holdout.history_end, length)
+  return cases_of(log, holdout, rows)
+
+
+def history_rows(
+  log: EventLog,
+  user: np.ndarray,
+  begin: np.ndarray,
+  end: np.ndarray,
+  length: int,
+  more: Mapping[str, tuple[Field, np.ndarray]] = types.MappingProxyType({}),
+) -> Rows:
+  """Rows with the newest `length` items of events begin .. end - 1, and `more` fields as they are."""
   schema = Schema(
     {
       "user_id": Field("id", (), "user"),
       "hist_item": Field("ids", (length,), "item"),
       "hist_mask": Field("mask", (length,)),
+      **{name: field for name, (field, _) in more.items()},
     },
     log.vocabularies,
   )
-  dtype = position_dtype(holdout.target_end)
+  dtype = position_dtype(end)
 
   def gather(xp, columns, index):
     begin, end = columns["begin"][index][:, None], columns["end"][index][:, None]
@@ -112,15 +128,17 @@ def holdout_cases(log: EventLog, holdout: Holdout, length: int) -> Cases:
       "user_id": columns["user"][index],
       "hist_item": xp.where(mask, columns["item"][xp.where(mask, position, 0)], 0),
       "hist_mask": mask,
+      **{name: columns[name][index] for name in more},
     }
 
   columns = {
     "item": log.item,
-    "user": holdout.user,
-    "begin": holdout.begin.astype(dtype),
-    "end": holdout.history_end.astype(dtype),
+    "user": user.astype(np.int32),
+    "begin": begin.astype(dtype),
+    "end": end.astype(dtype),
+    **{name: values for name, (_, values) in more.items()},
   }
-  return cases_of(log, holdout, Rows(len(holdout.user), columns, gather, schema))
+  return Rows(len(user), columns, gather, schema)
 
 
 def cases_of(log: EventLog, holdout: Holdout, rows: Rows) -> Cases:

@@ -13,10 +13,10 @@ import numpy as np
 
 from recjax.data.counts import TrainingCounts, count_transitions
 from recjax.data.log import EventLog
-from recjax.data.schema import Field, Schema
+from recjax.data.schema import Field
 from recjax.data.splits import Holdout, Split
 from recjax.data.views.candidates import training_targets, unseen_items
-from recjax.data.views.next_item import cases_of, item_counts, position_dtype, ragged
+from recjax.data.views.next_item import cases_of, history_rows, item_counts, ragged
 from recjax.data.views.rows import Cases, Rows, View
 from recjax.data.words import title_words
 from recjax.errors import ConfigError, DataError
@@ -68,9 +68,8 @@ def build(config: Config, log: EventLog, split: Split) -> View:
     vocabularies["attribute"] = attribute[1]
   if config.words:
     columns["title_words"], vocabularies["word"] = title_words(log, config.words)
-  make = functools.partial(
-    _rows, log=log, length=config.length, attribute=attribute, vocabularies=vocabularies
-  )
+  named = dataclasses.replace(log, vocabularies=vocabularies)
+  make = functools.partial(_rows, log=named, length=config.length, attribute=attribute)
   train = make(user, split.train_begin[user], position, {"target_item": candidate})
   transitions = functools.partial(count_transitions, log, split)
   counts = TrainingCounts({"item": item_counts(log, split)}, transitions, columns)
@@ -114,42 +113,16 @@ def _candidates(
   return np.concatenate([taken[:, None], drawn.reshape(-1, negatives)], axis=1).astype(np.int32)
 
 
-def _rows(user, begin, end, extra, *, log, length, attribute, vocabularies) -> Rows:
+def _rows(user, begin, end, extra, *, log, length, attribute) -> Rows:
   """Rows with the history begin .. end - 1 of each; `extra` [n, C] are fields by name."""
-  fields = {
-    "user_id": Field("id", (), "user"),
-    "hist_item": Field("ids", (length,), "item"),
-    "hist_mask": Field("mask", (length,)),
-  }
   kinds = {"label": ("label", None), "weight": ("float", None), "session": ("ids", None)}
+  more = {}
   for name, values in extra.items():
     kind, vocabulary = kinds.get(name, ("ids", "item"))
-    fields[name] = Field(kind, values.shape[1:], vocabulary)
-  dtype = position_dtype(end)
-  columns = {
-    "item": log.item, "user": user.astype(np.int32), "begin": begin.astype(dtype),
-    "end": end.astype(dtype), **extra,
-  }
+    more[name] = Field(kind, values.shape[1:], vocabulary), values
   if attribute is not None:
-    fields["attribute"] = Field("id", (), "attribute")
-    columns["attribute_of_user"] = attribute[0]
-
-  def gather(xp, columns, index):
-    begin, end = columns["begin"][index][:, None], columns["end"][index][:, None]
-    position = end - length + xp.arange(length, dtype=end.dtype)[None, :]
-    mask = position >= begin
-    user = columns["user"][index]
-    batch = {
-      "user_id": user,
-      "hist_item": xp.where(mask, columns["item"][xp.where(mask, position, 0)], 0),
-      "hist_mask": mask,
-      **{name: columns[name][index] for name in extra},
-    }
-    if attribute is not None:
-      batch["attribute"] = columns["attribute_of_user"][user]
-    return batch
-
-  return Rows(len(user), columns, gather, Schema(fields, vocabularies))
+    more["attribute"] = Field("id", (), "attribute"), attribute[0][user]
+  return history_rows(log, user, begin, end, length, more)
 
 
 def _cases(log: EventLog, config: Config, holdout: Holdout, make, stream: int) -> Cases:

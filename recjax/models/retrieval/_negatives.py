@@ -9,9 +9,11 @@ import numpy as np
 from recjax.data.schema import Field
 from recjax.errors import ConfigError
 from recjax.models.learner import Batch, Variables
+from recjax.nn.sparse import holds
 from recjax.registry import unknown
 
 SAMPLINGS = ("uniform", "popularity")
+_TRIES = 8
 
 
 class Negatives:
@@ -55,6 +57,24 @@ class Negatives:
       "negative_log_q": jnp.log(self.expected_count(variables, ids, draws)),
       "target_log_q": jnp.log(present),
     }
+
+
+def draw_unseen(
+  pairs: Mapping[str, jax.Array], user: jax.Array, key: jax.Array, size: int
+) -> jax.Array:
+  """An item for each user [B] that they did not have, int32 [B]; 0 where `_TRIES` draws had none.
+
+  Args:
+    pairs: `nn.sparse.sparse_rows` of who had what.
+    user: ids.
+    key: of the draws, which are even.
+    size: of the items' vocabulary.
+  """
+  ids = jax.random.randint(key, (len(user), _TRIES), 1, size, jnp.int32)
+  had = holds(pairs, user, ids)
+  first = jnp.argmin(had, axis=1, keepdims=True)
+  pick = lambda array: jnp.take_along_axis(array, first, axis=1)[:, 0]
+  return jnp.where(pick(had), 0, pick(ids))
 
 
 def shared_fields(draws: int, target: Field) -> dict[str, Field]:

@@ -6,8 +6,8 @@ rows of the tables, or what `layers` of propagation over the graph of all traini
     E(0) = the tables;  E(l + 1) = D^-1/2 A D^-1/2 E(l);  E = mean of E(0) .. E(layers)
     loss = mean of softplus(E_u . E_n - E_u . E_p) + decay / 2 (|E0_u|^2 + |E0_p|^2 + |E0_n|^2)
 
-The negative n is drawn evenly among items that the user did not have in training: of `_TRIES` draws the
-first such one, and a pair without any has no weight. The penalty is on rows of the tables.
+The negative n is drawn evenly among items that the user did not have in training, and a pair for which
+none was found has no weight (`_negatives.draw_unseen`). The penalty is on rows of the tables.
 
 Someone who is not known from training has no row. Their vector is what one more propagation would give
 them: the sum over the history of E'_i / sqrt(degree_i), E' the mean of the layers but the last, divided
@@ -31,13 +31,12 @@ from recjax.errors import ConfigError
 from recjax.losses.binary import binary_cross_entropy
 from recjax.models.learner import Learner, Metrics, Objective, Variables
 from recjax.models.retrieval._interests import require_one_target
+from recjax.models.retrieval._negatives import draw_unseen
 from recjax.models.retrieval._next_item import require
 from recjax.models.retrieval._vectors import predictions
 from recjax.nn.graph import bipartite_graph, layers_of
-from recjax.nn.sparse import holds, sparse_rows
+from recjax.nn.sparse import sparse_rows
 from recjax.nn.tables import TableSpec, take
-
-_TRIES = 8
 
 Vectors = dict[str, jax.Array]  # `user`, `item` and `stranger`, what strangers are made of, by row
 
@@ -137,12 +136,8 @@ def build_pairwise(
     return variables["propagated"] if "propagated" in variables else propagate(variables)
 
   def draw(variables, batch, key):
-    shape = (len(batch["user_id"]), _TRIES)
-    ids = jax.random.randint(key, shape, 1, size, jnp.int32)
-    had = holds(variables["statistics"]["pairs"], batch["user_id"], ids)
-    first = jnp.argmin(had, axis=1, keepdims=True)
-    pick = lambda array: jnp.take_along_axis(array, first, axis=1)[:, 0]
-    return {**batch, "negative_item": jnp.where(pick(had), 0, pick(ids))}
+    drawn = draw_unseen(variables["statistics"]["pairs"], batch["user_id"], key, size)
+    return {**batch, "negative_item": drawn}
 
   def loss(variables, batch, key):
     names = {"user_id": "user", "target_item": "item", "negative_item": "item"}

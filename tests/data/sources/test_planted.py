@@ -9,7 +9,9 @@ from recjax.data.load import load
 from recjax.data.sources import planted_attributes as attributes
 from recjax.data.sources import planted_functions as functions
 from recjax.data.sources import planted_interests
-from recjax.data.sources.planted import auc, chain
+from recjax.data.sources import planted_queries as queries
+from recjax.data.sources.planted import auc
+from recjax.data.sources.planted_chains import chain
 from recjax.errors import ConfigError
 
 
@@ -341,6 +343,8 @@ def test_a_new_interest_comes_after_lasting_ones():
     ({"generator": "interest_functions", "num_items": 60}, "60 items cannot be dealt evenly"),
     ({"generator": "interest_functions", "noise": 1.5}, "noise is at least -1 and at most 1, not 1.5"),
     ({"shortest": 9, "longest": 8}, "markov needs"),
+    ({"generator": "queries", "num_items": 50}, "queries deals items evenly to needs"),
+    ({"generator": "queries", "num_items": 20, "shortest": 21, "longest": 21}, "nobody has one twice"),
   ],
 )
 def test_settings_that_cannot_work(options, message):
@@ -410,3 +414,37 @@ def test_attributes_tell_the_group_by_half_of_the_clicks():
   assert not np.array_equal(again.item[:100], log.item[:100])
   with pytest.raises(ConfigError, match="attributes deals items evenly to categories"):
     table(generator="attributes", num_categories=10)
+
+
+def test_queries_tell_the_need():
+  log = table(generator="queries", num_users=400, shortest=10, longest=16, seed=5)
+  lengths = np.diff(log.indptr)[1:]
+  assert lengths.min() == 10 and lengths.max() == 16
+  need = np.asarray(log.items["category"])[log.item] - 1
+  words = np.stack([np.asarray(log.columns[f"word_{n}"]) for n in (1, 2)], axis=1)
+  search = np.asarray(log.facts["names"]["events.kind"])[log.columns["kind"]] == "search"
+  assert search.mean() == pytest.approx(0.4, abs=0.02)
+  assert (words[search] > 0).all() and not words[~search].any() and words.max() == 60
+  own = (words[search] - 1) // 3 == need[search, None]
+  assert own.mean() == pytest.approx(0.9 + 0.1 / 20, abs=0.01)
+  both = own.all(axis=1)
+  # Two different words of the need, unless noise makes them equal.
+  assert (words[search][both, 0] == words[search][both, 1]).mean() < 0.01
+  # Nobody has an item twice; somebody's likeliest need has much of what they do.
+  user = np.repeat(np.arange(1, 401), lengths)
+  assert len(np.unique(user * 201 + np.asarray(log.item))) == log.num_events
+  counts = np.zeros((401, 20))
+  np.add.at(counts, (user, need), 1)
+  assert 0.25 < (counts[1:].max(1) / lengths).mean() < 0.5
+  silent = table(generator="queries", num_users=50, searches=0.0, seed=5)
+  assert not np.asarray(silent.columns["word_1"]).any()
+
+
+def test_queries_go_by_taste_among_items_of_a_need():
+  """What comes first of a need is liked more than what comes later."""
+  made = next(queries.events(3, 500, 40, 4, 30, 30, 0.4, 0.1))
+  rng = np.random.default_rng([3, 0])
+  taste, style = rng.normal(size=(500, 8)), rng.normal(size=(40, 8))
+  liking = np.einsum("nd,nd->n", taste[made.user - 1], style[made.item - 1]).reshape(500, 30)
+  assert liking[:, :5].mean() > liking[:, -5:].mean() + 1.0
+  assert len(made.item) == 15_000  # the share of a need that is used up goes to the others
