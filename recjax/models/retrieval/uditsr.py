@@ -112,9 +112,10 @@ def build(
     return found
 
   def init(key, tables, batch):
+    known = jax.tree.map(jnp.asarray, statistics())
     words = lambda count: jnp.zeros((count, width))
     made = network.init(key, jnp.zeros(width), words(config.user_words), words(config.item_words))
-    return {**made, "statistics": jax.tree.map(jnp.asarray, statistics())}
+    return {**made, "statistics": known}
 
   def query_vector(variables, words):
     """Vectors [..., D] of queries [..., W]; zero for none."""

@@ -152,7 +152,6 @@ class System:
         "silent": predict["encode_user"](ready, {n: x for n, x in rows.items() if n != "query_word"}),
         "catalogue": predict["score_items"](ready, state, ids),
         "score": predict["score"](variables, rows),
-        "prepared_score": predict["score"](ready, rows),
         "score_of_one": predict["score"](ready, {**rows, "target_item": rows["target_item"][:, 0]}),
       }
       if "demand_cosine" in predict:
@@ -268,8 +267,7 @@ def test_scores_of_pairs_and_of_the_catalogue(system, predictions):
   expected = np.array([[system.twin.score(u, i, q) for i in IDS] for u, q in people])
   np.testing.assert_allclose(predictions["catalogue"][:3], expected, atol=1e-4)
   taken = np.take_along_axis(np.asarray(predictions["catalogue"]), ROWS["target_item"] - 1, 1)
-  for name in ("score", "prepared_score"):
-    np.testing.assert_allclose(predictions[name], taken, atol=1e-5)
+  np.testing.assert_allclose(predictions["score"], taken, atol=1e-5)  # not prepared
   np.testing.assert_allclose(predictions["score_of_one"], taken[:, 0], atol=1e-5)
   cosine, weight = predictions["demand_cosine"]
   a, b = system.twin.generated(1, 1), system.twin.query(ROWS["query_word"][0])
