@@ -69,9 +69,9 @@ def tiny():
     "hcn",
     data={"name": "planted"},
     view={"name": "prefixes", "length": 10},
-    model={"name": "hcn", "width": 32, "interests": 2, "short": 2, "levels": 2, "negatives": 64},
+    model={"name": "hcn", "width": 32, "interests": 2, "short": 2, "levels": 1, "negatives": 64},
     evaluate={"full_ranking": {}, "interests": {}},
-    train={"batch_size": 64, "steps": 400, "log_every": 100, "evaluate_every": 100, "patience": 6},
+    train={"batch_size": 64, "steps": 300, "log_every": 100, "evaluate_every": 100, "patience": 6},
     optimizer={"learning_rate": 5e-3},
   )
 
