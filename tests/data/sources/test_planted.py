@@ -343,6 +343,8 @@ def test_a_new_interest_comes_after_lasting_ones():
     ({"generator": "interest_functions", "num_items": 60}, "60 items cannot be dealt evenly"),
     ({"generator": "interest_functions", "noise": 1.5}, "noise is at least -1 and at most 1, not 1.5"),
     ({"shortest": 9, "longest": 8}, "markov needs"),
+    ({"generator": "modalities", "longest": 2}, "30 clusters and 2 events of each user"),
+    ({"generator": "modalities", "num_categories": 2, "num_items": 60}, "to clusters, at least 3"),
     ({"generator": "queries", "num_items": 50}, "queries deals items evenly to needs"),
     ({"generator": "queries", "num_items": 20, "shortest": 21, "longest": 21}, "nobody has one twice"),
   ],
@@ -448,3 +450,32 @@ def test_queries_go_by_taste_among_items_of_a_need():
   liking = np.einsum("nd,nd->n", taste[made.user - 1], style[made.item - 1]).reshape(500, 30)
   assert liking[:, :5].mean() > liking[:, -5:].mean() + 1.0
   assert len(made.item) == 15_000  # the share of a need that is used up goes to the others
+
+
+def test_vectors_of_modalities_tell_clusters_and_shuffled_ones_do_not(tmp_path):
+  log = load({
+    "name": "planted", "generator": "modalities", "num_users": 300, "longest": 12,
+    "cache": str(tmp_path),
+  })
+  item = np.asarray(log.item).reshape(300, 12)
+  assert all(len(set(row)) == 12 for row in item.tolist())
+  cluster = (np.arange(1, 601) - 1) % 30
+  np.testing.assert_array_equal(log.items["category"][1:], cluster + 1)
+  for name, width in (("picture", 64), ("text", 48)):
+    nearest = {}
+    for column in (name, f"shuffled_{name}"):
+      vectors = log.items[column][1:]
+      assert vectors.shape == (600, width)
+      unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+      cosine = unit @ unit.T - 2.0 * np.eye(600)
+      nearest[column] = (cluster[cosine.argmax(axis=1)] == cluster).mean()
+    assert nearest[name] > 0.95 and nearest[f"shuffled_{name}"] < 0.12  # chance is 1 in 30
+  # Nine events of ten are of the three clusters that a user likes.
+  top = np.array([np.sort(np.bincount(cluster[row - 1], minlength=30))[-3:].sum() for row in item])
+  assert 0.88 < top.mean() / 12 < 0.97
+  # In a cluster the first item is had twice as often as the second, but for who has both.
+  count = np.bincount(item.reshape(-1), minlength=601)[1:].reshape(20, 30).sum(axis=1)
+  assert count[0] > 1.3 * count[1] > 1.3 * count[4]
+  trained = np.bincount(item[:, :-2].reshape(-1), minlength=601)
+  seldom = np.asarray(log.columns["had"]) == log.facts["names"]["events.had"].index("seldom")
+  np.testing.assert_array_equal(seldom, trained[np.asarray(log.item)] <= 2)
