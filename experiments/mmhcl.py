@@ -1,28 +1,27 @@
-"""MMHCL (Guo et al., TOMM 2025, arXiv 2504.16576) on MovieTweetings with vectors of titles.
+"""MMHCL (Guo et al., TOMM 2025, arXiv 2504.16576) on planted users of items with vectors.
 
-    python -m recjax.main --mode=encode --config=experiments/text_vectors.py \\
-        --config.data.name=movietweetings_100k --config.data.core=5 --workdir=runs/titles
     python -m recjax.main --config=experiments/mmhcl.py --workdir=runs/mmhcl
 
-Leave-one-out, full ranking. `:data=NAME,vectors=FILE` takes other data and vectors, `core=0` keeps rare
-users and items. `:planted` runs on made-up users who like clusters of items that given vectors tell
-with noise; `:tiny` on fewer of them, in under a minute. `--mode=prove` compares either side alone,
-LightGCN, vectors of other items, and popularity, there.
+Leave-one-out, full ranking. Users like clusters of items, which given vectors tell with noise.
+`:data=NAME,vectors=FILE` takes other data and vectors of their items, which `--mode=encode` makes of
+titles (docs/papers/mmhcl.md has both commands); `core=5` leaves out rare users and items. `:tiny` takes
+under a minute. `--mode=prove` compares either side alone, LightGCN, vectors of other items, and
+popularity.
 """
 
 from recjax.config import experiment, parse_arg
+from recjax.errors import ConfigError
 
 _PLANTED = {"name": "planted", "generator": "modalities", "num_users": 1000, "longest": 12}
 _COLUMNS = ("picture", "text")
 
 
 def get_config(arg=None):
-  """The experiment; switches: tiny, planted, data=NAME, core=K, vectors=FILE."""
-  arg = parse_arg(
-    arg, tiny=False, planted=False, data="movietweetings_100k", core=5,
-    vectors="runs/titles/vectors.npy",
-  )
-  if arg.tiny or arg.planted:
+  """The experiment; switches: tiny, data=NAME with vectors=FILE and core=K."""
+  arg = parse_arg(arg, tiny=False, data="", vectors="", core=0)
+  if bool(arg.data) != bool(arg.vectors):
+    raise ConfigError("experiments/mmhcl.py takes data=NAME together with vectors=FILE of its items.")
+  if not arg.data:
     return planted(arg.tiny)
   return experiment(
     "mmhcl",
@@ -70,7 +69,7 @@ PROOF = {
   "contrast MMHCL still adds the second-order vectors (weights of 1e-9).",
   "worlds": {
     "clusters": {
-      "config": "experiments/mmhcl.py:planted", "seeds": 3, "reference": "LightGCN",
+      "config": "experiments/mmhcl.py", "seeds": 3, "reference": "LightGCN",
       "metrics": ("hr@20", "ndcg@20", "hr@20 had seldom"),
       "arms": (
         "popularity", "LightGCN", "users only", "items only", "MMHCL", "no contrast",

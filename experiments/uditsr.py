@@ -52,8 +52,6 @@ def get_config(arg=None):
       "name": "adamw", "weight_decay": 1e-5,
       "learning_rate": 1e-2 if arg.tiny else 5e-3 if arg.model in ("lightgcn", "bpr_mf") else 1e-3,
     },
-    # Edges are not cut along devices, so that a small graph is quickest on one.
-    mesh={"data": 1 if arg.tiny else 0},
     proof=PROOF,
   )
 

@@ -89,8 +89,10 @@ def neighbour_edges(vectors: np.ndarray, k: int) -> scipy.sparse.csr_array:
   own = np.flatnonzero(real)
   heads, tails = [own], [own]
   if k > 1:
-    left_out = np.arange(count, dtype=np.int32)
-    rows, cosines = nearest(vectors, vectors, k - 1, leave_out=left_out, allowed=real)
+    # Values are needed now, also while a function that starts a model is traced.
+    with jax.ensure_compile_time_eval():
+      itself = np.arange(count, dtype=np.int32)
+      rows, cosines = nearest(vectors, vectors, k - 1, leave_out=itself, allowed=real)
     head, place = np.nonzero(np.asarray(cosines) > 0)
     heads, tails = [own, head], [own, np.asarray(rows)[head, place]]
   head, tail = np.concatenate(heads), np.concatenate(tails)

@@ -77,7 +77,7 @@ TINY = "experiments/sasrec.py:tiny"
     ({"split.test_from": 2}, "config.split.test_from is between 0 and 1, not 2."),
     ({"seed": 2**40}, "config.seed is at least 0 and below 2**31"),
     ({"evaluate.full_ranking.cutoffs": (5, 0)}, "config.evaluate.full_ranking.cutoffs[1] is at least"),
-    ({"evaluate": {}}, "config.evaluate names no evaluator; known: attribute_probe, ctr"),
+    ({"evaluate": {}}, "config.evaluate names no evaluator; known: attribute_probe, case_values"),
     ({"evaluate": 5}, "config.evaluate holds keys and values, not 5."),
     ({"data": None}, "config.data holds keys and values, not None."),
     ({"model.name": ("sasrec",)}, "config.model.name is of type str, not ('sasrec',)."),
