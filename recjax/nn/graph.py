@@ -68,6 +68,19 @@ def bipartite_graph(
   }
 
 
+def require_one_cpu_device(name: str) -> None:
+  """Raises ConfigError where a loop over nodes or edges, traced under a mesh, might never end.
+
+  XLA may put exchanges between devices into such a loop. On CPUs it starts them beside those outside of
+  the loop, one thread a device, and then each device waits in another exchange (seen with jax 0.10).
+  """
+  if jax.default_backend() == "cpu" and jax.sharding.get_abstract_mesh().shape.get("data", 1) > 1:
+    raise ConfigError(
+      f"{name} runs on one device where devices are CPUs: several would wait for one another forever. "
+      "Set JAX_NUM_CPU_DEVICES=1."
+    )
+
+
 def multiply(
   chunks: Mapping[str, Any], transposed: Mapping[str, Any], dense: jax.Array, rows: int
 ) -> jax.Array:
