@@ -8,6 +8,9 @@ user, so ndcg@10 chooses the variables; the test has many, so both forms of NDCG
 `:data=movietweetings_100k` and others with times use them; `:shots=K` takes other histories. One run
 takes about five minutes of CPU time, one of `:planted` about two. Expected: see docs/results.md.
 
+`:tuned` takes the settings that were best in validation on seed 100, of a few: items that score as they
+encode, no user table, width 64, windows of 10; it takes about twelve minutes of CPU time.
+
 `:planted` learns interests that move with time, for each user at another velocity: what comes next is
 told by several earlier sessions together, and by the last one hardly. `:tiny` runs on made-up sequences
 in under a minute. `--mode=prove` compares the parts of the model in both worlds.
@@ -15,10 +18,14 @@ in under a minute. `--mode=prove` compares the parts of the model in both worlds
 
 from recjax.config import experiment, parse_arg
 
+# Validation NDCG@10 of seed 100 was .137 with dropout .5, .145 without the user table, .149 with items
+# that score as they encode besides, .165 with width 64 and .169 with windows of 10.
+_TUNED = {"width": 64, "window": 10, "user_embedding": "zero", "output": "items"}
+
 
 def get_config(arg=None):
-  """The experiment; switches: tiny, planted, data=NAME, shots=K."""
-  arg = parse_arg(arg, tiny=False, planted=False, data="ml_1m_sequences", shots=20)
+  """The experiment; switches: tiny, planted, tuned, data=NAME, shots=K."""
+  arg = parse_arg(arg, tiny=False, planted=False, tuned=False, data="ml_1m_sequences", shots=20)
   if arg.planted:
     return planted()
   length = 20 if arg.tiny else arg.shots
@@ -29,11 +36,12 @@ def get_config(arg=None):
     view={"name": "interest_functions", "length": length},
     model={
       "name": "idnp", "width": 32, "latent_width": 16, "targets": 8, "contexts_max": length - 1,
+      **(_TUNED if arg.tuned else {}),
     },
     evaluate={"full_ranking": {"ideal": "relevant" if arg.tiny else "both", "cutoffs": (1, 5, 10, 20)}},
     train={
       "batch_size": 64 if arg.tiny else 256,
-      "steps": 200 if arg.tiny else 720,  # of 24 an epoch
+      "steps": 200 if arg.tiny else 960 if arg.tuned else 720,  # of 24 an epoch
       "log_every": 50 if arg.tiny else 24,
       "evaluate_every": 50 if arg.tiny else 48,
       "patience": 0 if arg.tiny else 4,
@@ -96,7 +104,7 @@ PROOF = {
       "metrics": ("precision@10", "hr@10", "recall@10", "ndcg@10", "ndcg_retrieved@10"),
       "arms": (
         "popularity", "transition table", "SASRec", "plain CNN", "encoder only",
-        "deterministic path", "IDNP", "random split",
+        "deterministic path", "IDNP", "random split", "IDNP, tuned",
       ),
     },
   },
@@ -119,6 +127,7 @@ PROOF = {
     "absolute times": {"set": ("model.time=absolute",)},
     "no times": {"set": ("model.time=none",)},
     "random split": {"set": ("model.causal=False",)},
+    "IDNP, tuned": {"config": "experiments/idnp.py:tuned"},
   },
   "claims": (
     {"name": "(A) a few observations tell the function", "world": "interests that move",
@@ -133,5 +142,7 @@ PROOF = {
      "metric": "ndcg_retrieved@10", "better": "IDNP", "worse": "plain CNN", "relative": 0.05},
     {"name": "(B) and is more precise than popularity", "world": "ml_1m, 20 events a user",
      "metric": "precision@10", "better": "IDNP", "worse": "popularity"},
+    {"name": "(B) tuned in validation, it is", "world": "ml_1m, 20 events a user",
+     "metric": "precision@10", "better": "IDNP, tuned", "worse": "popularity"},
   ),
 }

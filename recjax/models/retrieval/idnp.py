@@ -31,6 +31,8 @@ widths and rates are ours, after Attentive Neural Processes, NextItNet and Caser
   distance="kl" and a weight of 1.
 - Softmax over all items is the default loss; "bce" with 3 negatives is Caser's. A negative that the
   row contains is left out of the sum instead of being drawn again.
+- output="items" scores with E instead of a W_out of its own, so that few events teach one vector of an
+  item instead of two; e_u is then added to d_q.
 - lambda grows linearly over the first `warmup_rows` rows. There is no penalty on the parameters.
 """
 
@@ -58,6 +60,7 @@ LOSSES = ("full_softmax", "bce")
 DISTANCES = ("w2", "kl", "function")
 TIMES = ("relative", "absolute", "none")
 USERS = ("table", "zero")
+OUTPUTS = ("own", "items")
 SOURCES = ("prior", "posterior")
 
 
@@ -80,6 +83,7 @@ class Config:
   context_label: bool = True  # tokens hold the item that followed the window
   time: str = "relative"  # relative | absolute | none: what codes know of times
   user_embedding: str = "table"  # table | zero, for users who are not known in training
+  output: str = "own"  # own | items: what scores; items: E itself, against d_q + e_u
   causal: bool = True  # contexts come before their target; False: any that do not hold the answer
   contexts_min: Count = 1  # observations in a context set, drawn between these two; predictions use
   contexts_max: Count = 8  # the newest contexts_max
@@ -108,13 +112,15 @@ def build(
   length = schema.fields["hist_item"].shape[0]
   size = schema.vocabularies["item"]
   width, latent = config.width, config.latent_width
-  known = config.user_embedding == "table"
+  known, own = config.user_embedding == "table", config.output == "own"
   module = IDNP(config)
   tables = {
     "item": TableSpec("item", width, 1.0 / width),
-    "output": TableSpec("item", (1 + known) * width, 0.5 / width),
     "bias": TableSpec("item", 1, 0.0),
   }
+  scoring = "output" if own else "item"
+  if own:
+    tables["output"] = TableSpec("item", (1 + known) * width, 0.5 / width)
   if known:
     tables["user"] = TableSpec("user", width, 1.0 / width)
 
@@ -135,17 +141,18 @@ def build(
     return module.apply({"params": variables["params"]}, variables["tables"], *args, **options)
 
   def state_of(variables, batch, d_q):
-    """[d_q, e_u, 1], whose products with `encode_items` are scores; d_q [B, T, D]."""
+    """[d_q, e_u, 1] or [d_q + e_u, 1], whose products with `encode_items` are scores; d_q [B, T, D]."""
     parts = [d_q]
     if known:
       user = take(variables["tables"]["user"], batch["user_id"])[:, None]
-      parts.append(jnp.broadcast_to(user, (*d_q.shape[:2], width)))
+      user = jnp.broadcast_to(user, (*d_q.shape[:2], width))
+      parts = [d_q, user] if own else [d_q + user]
     return jnp.concatenate([*parts, jnp.ones((*d_q.shape[:2], 1), d_q.dtype)], axis=-1)
 
   def encode_items(variables, item_ids):
     """Vectors [n, ...] whose dot products with encode_user are the scores."""
     rows = variables["tables"]
-    return jnp.concatenate([take(rows["output"], item_ids), take(rows["bias"], item_ids)], axis=-1)
+    return jnp.concatenate([take(rows[scoring], item_ids), take(rows["bias"], item_ids)], axis=-1)
 
   def draw(variables, batch, key):
     of_sets, of_noise, of_negatives = jax.random.split(key, 3)
@@ -188,7 +195,7 @@ def build(
       rows = variables["tables"]
       value, hits = full_softmax(
         state.reshape(-1, state.shape[-1]),
-        jnp.concatenate([rows["output"], rows["bias"]], axis=-1),
+        jnp.concatenate([rows[scoring], rows["bias"]], axis=-1),
         queries.label.reshape(-1),
         weight.reshape(-1),
         num_items=size - 1,
@@ -265,7 +272,7 @@ def build(
     "score": score,
     "uncertainty": uncertainty,
   }
-  whole = ("output", "bias") if config.loss == "full_softmax" else ()
+  whole = (scoring, "bias") if config.loss == "full_softmax" else ()
   return Learner(schema.extend(**drawn), tables, init, loss, predict, draw, whole_tables=whole)
 
 
@@ -294,6 +301,7 @@ def _check(config, schema):
     ("distance", config.distance, DISTANCES),
     ("time", config.time, TIMES),
     ("user_embedding", config.user_embedding, USERS),
+    ("output", config.output, OUTPUTS),
     ("latent_source", config.latent_source, SOURCES),
   ):
     if name not in known:

@@ -221,6 +221,21 @@ def test_loss_of_a_plain_twin(small):
   assert found.mutable["schedule"]["rows"] == 4
 
 
+def test_items_that_score_as_they_encode(small):
+  """Scores of d_q + e_u against E are those of [d_q, e_u] against [E, E]."""
+  learner, variables, _, _ = small
+  tables = dict(variables["tables"])
+  both = jnp.concatenate([tables["item"], tables["item"]], axis=-1)
+  twin = {**variables, "tables": {**tables, "output": both}}
+  del tables["output"]
+  tied, _ = start(dataclasses.replace(SMALL, output="items"))
+  assert sorted(tied.tables) == sorted(tables) and "item" in tied.whole_tables
+  rows = learner.draw(variables, batch(ROWS), jax.random.key(4))
+  one = learner.loss(twin, rows, jax.random.key(0))
+  other = tied.loss({**variables, "tables": tables}, rows, jax.random.key(0))
+  np.testing.assert_allclose(one.loss, other.loss, rtol=1e-6)
+
+
 def test_bce_at_zero_logits_by_hand():
   config = dataclasses.replace(SMALL, loss="bce", distance_weight=0.0)
   learner, variables = start(config, scale=0.0)
@@ -410,6 +425,7 @@ def test_the_encoder_alone_follows_two_interests_that_take_turns():
     ({"distance": "w1"}, "Unknown distance 'w1'"),
     ({"time": "relativ"}, "Did you mean 'relative'"),
     ({"user_embedding": "none"}, "Unknown user_embedding 'none'"),
+    ({"output": "item"}, "Did you mean 'items'"),
     ({"latent_source": "post"}, "Did you mean 'posterior'"),
     ({"contexts_min": 9}, "contexts_min <= contexts_max, not 9 and 4"),
     ({"targets": 7}, "Of rows of 6 events, 1 to 6 are targets, not 7"),
