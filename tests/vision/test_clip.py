@@ -45,14 +45,14 @@ def content():
   """Random tensors of a published file, with what nobody reads."""
   draw = np.random.default_rng(0).normal
   shapes = weight_files.file_shapes(tensors(SIZES), our_shapes(SIZES))
-  made = {name: np.float32(draw(0.0, 0.5, shape)) for name, shape in shapes.items()}
+  made = {name: np.asarray(draw(0.0, 0.5, shape), np.float32) for name, shape in shapes.items()}
   return made | {name: np.arange(5)[None] for name in LEFT_OUT}
 
 
 @pytest.fixture(scope="module")
 def path(content, tmp_path_factory):
   path = tmp_path_factory.mktemp("clip") / "model.safetensors"
-  save_file({name: np.asarray(value) for name, value in content.items()}, path)
+  save_file(content, path)
   return path
 
 
