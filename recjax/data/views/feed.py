@@ -56,6 +56,8 @@ def build(config: Config, data: VideoFeed, split: None) -> View:
   user = 1 + rng.permutation(data.vocabularies["user"] - 1).astype(np.int32)
   held = max(2, round(config.held_out * len(product)))
   cut = max(1, round(config.validation_users * len(user)))
+  if 2 * held >= len(product):
+    raise DataError(f"{len(product)} products are too few to hold out {held} twice.")
   if config.rows == "pairs":
     train = _pairs(data, product[2 * held :])
   else:
