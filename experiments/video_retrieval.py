@@ -4,9 +4,9 @@
 
 A small dual encoder of pictures and words learns from products alone; users are weighted means of what
 they touched, videos means of their frames. `:model=tower` is the supervised ranker of ids and duration,
-with `label=half|ratio|seconds|quantile`; `correct` divides labels by the chances of slots, `slots` learns a
-logit of each slot instead. `:model=popularity` is the same without users. Its best epoch is chosen by what other users like in
-truth, which is generous to it. `:tiny` takes under a minute. `--mode=prove` runs all arms.
+with `label=half|ratio|seconds|quantile`; `correct` divides labels by the chances of slots, `slots` learns
+a logit of each slot instead. `:model=popularity` is the same without users. The best epoch of both is
+chosen by what other users like in truth, which is generous to them. `:tiny` takes under a minute. `--mode=prove` runs all arms.
 """
 
 from recjax.config import experiment, parse_arg
@@ -37,7 +37,7 @@ def get_config(arg=None):
       model={"name": "video_retrieval"} | ({"layers": 1, "states": 32} if arg.tiny else {}),
       evaluate={"feed": {}, "word_retrieval": {}},
       train={
-        "batch_size": 60 if arg.tiny else 256, "steps": 80 if arg.tiny else 300,
+        "batch_size": 64 if arg.tiny else 256, "steps": 80 if arg.tiny else 300,
         "log_every": 20 if arg.tiny else 50, "evaluate_every": 0, "select_metric": "ndcg@10 known",
       },
       optimizer={
@@ -76,9 +76,9 @@ _METRICS = (
 PROOF = {
   "title": "Retrieval of videos by pictures against rankers that learn from watching",
   "note": "1,500 users, 1,000 products, 600 videos, 200 of which nobody has been shown; 60,000 "
-  "impressions in ten slots that are looked at less and less; in the second table 240,000. Gains of NDCG are the chance, known "
-  "here, that a video is watched to its half in the first slot at the usual duration. `duration` is "
-  "the Spearman correlation of scores with durations, `slot_gap` how much more scores follow the mean "
+  "impressions in ten slots that are looked at less and less; in the second table 240,000. Gains of "
+  "NDCG are the chance, known here, that a video is watched to its half in the first slot at the usual "
+  "duration. `duration` is the Spearman correlation of scores with durations, `slot_gap` how much more scores follow the mean "
   "slots of videos in the log than the truth does. The towers' epoch is chosen by the truth of other "
   "users.",
   "worlds": {
