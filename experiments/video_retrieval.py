@@ -6,7 +6,8 @@ A small dual encoder of pictures and words learns from products alone; users are
 they touched, videos means of their frames. `:model=tower` is the supervised ranker of ids and duration,
 with `label=half|ratio|seconds|quantile`; `correct` divides labels by the chances of slots, `slots` learns
 a logit of each slot instead. `:model=popularity` is the same without users. The best epoch of both is
-chosen by what other users like in truth, which is generous to them. `:tiny` takes under a minute. `--mode=prove` runs all arms.
+chosen by what other users like in truth, which is generous to them. `:tiny` takes under a minute.
+`--mode=prove` runs all arms.
 """
 
 from recjax.config import experiment, parse_arg
@@ -26,7 +27,7 @@ def get_config(arg=None):
   data = {"name": "planted_feed", "seed": arg.world}
   if arg.tiny:
     data |= {
-      "num_products": 300, "num_videos": 80, "new_videos": 30, "num_users": 120, "attributes": 12,
+      "num_products": 200, "num_videos": 80, "new_videos": 30, "num_users": 80, "attributes": 12,
       "frames": 2,
     }
   common = {"data": data, "proof": PROOF}
@@ -37,7 +38,7 @@ def get_config(arg=None):
       model={"name": "video_retrieval"} | ({"layers": 1, "states": 32} if arg.tiny else {}),
       evaluate={"feed": {}, "word_retrieval": {}},
       train={
-        "batch_size": 64 if arg.tiny else 256, "steps": 80 if arg.tiny else 300,
+        "batch_size": 64 if arg.tiny else 256, "steps": 60 if arg.tiny else 300,
         "log_every": 20 if arg.tiny else 50, "evaluate_every": 0, "select_metric": "ndcg@10 known",
       },
       optimizer={
@@ -78,8 +79,8 @@ PROOF = {
   "note": "1,500 users, 1,000 products, 600 videos, 200 of which nobody has been shown; 60,000 "
   "impressions in ten slots that are looked at less and less; in the second table 240,000. Gains of "
   "NDCG are the chance, known here, that a video is watched to its half in the first slot at the usual "
-  "duration. `duration` is the Spearman correlation of scores with durations, `slot_gap` how much more scores follow the mean "
-  "slots of videos in the log than the truth does. The towers' epoch is chosen by the truth of other "
+  "duration. `duration` is the Spearman correlation of scores with durations, `slot_gap` how much more "
+  "scores follow the mean slots of videos in the log than the truth does. The towers' epoch is chosen by the truth of other "
   "users.",
   "worlds": {
     _WORLD: {
