@@ -4,8 +4,8 @@
 
 A small dual encoder of pictures and words learns from products alone; users are weighted means of what
 they touched, videos means of their frames. `:model=tower` is the supervised ranker of ids and duration,
-with `label=half|ratio|seconds|quantile`; `correct` divides labels by the chances of slots, `slots` learns
-a logit of each slot instead. `:model=popularity` is the same without users. The best epoch of both is
+with `label=half|ratio|seconds|quantile`; `correct` divides labels by the chances of slots, `slots`
+learns a logit of each slot instead. `:model=popularity` is the same without users. The best epoch of both is
 chosen by what other users like in truth, which is generous to them. `:tiny` takes under a minute.
 `--mode=prove` runs all arms.
 """
@@ -36,7 +36,7 @@ def get_config(arg=None):
       "video_retrieval",
       view={"name": "feed"},
       model={"name": "video_retrieval"} | ({"layers": 1, "states": 32} if arg.tiny else {}),
-      evaluate={"feed": {}, "word_retrieval": {}},
+      evaluate={"feed": {"batch_size": 16 if arg.tiny else 128}, "word_retrieval": {}},
       train={
         "batch_size": 64 if arg.tiny else 256, "steps": 60 if arg.tiny else 300,
         "log_every": 20 if arg.tiny else 50, "evaluate_every": 0, "select_metric": "ndcg@10 known",
@@ -80,8 +80,8 @@ PROOF = {
   "impressions in ten slots that are looked at less and less; in the second table 240,000. Gains of "
   "NDCG are the chance, known here, that a video is watched to its half in the first slot at the usual "
   "duration. `duration` is the Spearman correlation of scores with durations, `slot_gap` how much more "
-  "scores follow the mean slots of videos in the log than the truth does. The towers' epoch is chosen by the truth of other "
-  "users.",
+  "scores follow the mean slots of videos in the log than the truth does. The towers' epoch is chosen "
+  "by the truth of other users.",
   "worlds": {
     _WORLD: {
       "seeds": 3, "reference": _NAIVE, "metrics": _METRICS,

@@ -74,10 +74,9 @@ def build(
     name: compile_step(predict[f"encode_{name}"], mesh)
     for name in ("videos", "products") if f"encode_{name}" in predict
   }
-  # The catalogue is a part of the variables here: the batch is cut over devices, the catalogue is not.
-  score = compile_step(
-    lambda given, users: predict["score_feed"](given[0], users, *given[1:])[:, 1:], mesh
-  )
+  score_feed = compile_step(predict["score_feed"], mesh)
+  # The catalogue goes with the variables: users are cut over devices, it is not.
+  score = lambda given, users: score_feed(given[0], users, *given[1:])
   truth = cases.truth(cases.user)[:, 1:]
 
   def feed(name):
@@ -88,7 +87,7 @@ def build(
   def run(variables) -> Evaluation:
     made = {name: run_batches(step, variables, feed(name), mesh) for name, step in encode.items()}
     given = (variables, made["videos"], made.get("products"))
-    scores = run_batches(score, given, feed("rows"), mesh)
+    scores = run_batches(score, given, feed("rows"), mesh)[:, 1:]
     if not np.isfinite(scores).all():
       raise DataError("The model gives scores that are not finite.")
     per_case = {f"ndcg@{k} {g}": graded_ndcg(scores[:, m], truth[:, m], k) for g, m in groups.items()}
