@@ -5,9 +5,9 @@
 A small dual encoder of pictures and words learns from products alone; users are weighted means of what
 they touched, videos means of their frames. `:model=tower` is the supervised ranker of ids and duration,
 with `label=half|ratio|seconds|quantile`; `correct` divides labels by the chances of slots, `slots`
-learns a logit of each slot instead. `:model=popularity` is the same without users. The best epoch of both is
-chosen by what other users like in truth, which is generous to them. `:tiny` takes under a minute.
-`--mode=prove` runs all arms.
+learns a logit of each slot instead. `:model=popularity` is the same without users. The best epoch of
+both is chosen by what other users like in truth, which is generous to them. `:tiny` takes under a
+minute. `--mode=prove` runs all arms.
 """
 
 from recjax.config import experiment, parse_arg
@@ -111,7 +111,9 @@ PROOF = {
     _QUANTILE: {"config": "experiments/video_retrieval.py:model=tower,label=quantile"},
     "tower, half": {"config": "experiments/video_retrieval.py:model=tower,label=half"},
     _SECONDS: {"config": "experiments/video_retrieval.py:model=tower,label=seconds"},
-    _UNTRAINED: {"set": ("train.steps=1", "optimizer.learning_rate=0.0")},
+    _UNTRAINED: {"set": (
+      "train.steps=1", "optimizer.learning_rate=0.0", "optimizer.warmup_steps=0",
+    )},
     _TUNED: {},
   },
   "claims": (
@@ -136,6 +138,6 @@ PROOF = {
     {"name": "(6) training lets pictures find their words", "world": "encoders",
      "metric": "words_r@1", "better": _TUNED, "worse": _UNTRAINED, "relative": 0.3},
     {"name": "(6) and videos their users", "world": _WORLD, "metric": "ndcg@10 new",
-     "better": _TUNED, "worse": _UNTRAINED, "margin": 0.0},
+     "better": _TUNED, "worse": _UNTRAINED, "relative": 0.3},
   ),
 }
