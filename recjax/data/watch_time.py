@@ -26,8 +26,10 @@ def watched_half(seconds: np.ndarray, duration: np.ndarray) -> np.ndarray:
 def duration_quantiles(seconds: np.ndarray, duration: np.ndarray, bins: int) -> np.ndarray:
   """Place in (0, 1) of seconds [n] among those of like duration; the mean of every bin is a half.
 
-  Bins of duration hold about equally many; equal seconds share their mean place.
+  Bins of duration hold about equally many; equal seconds share their mean place. There are at
+  most as many bins as rows.
   """
+  bins = min(bins, len(seconds))
   edges = np.quantile(duration, np.arange(1, bins) / bins)
   of = np.searchsorted(edges, duration, side="right")
   label = np.empty(len(seconds))
