@@ -22,7 +22,7 @@ KEYS = {
 # Test metric -> (what blind guessing gives, what the run must reach).
 LEARNT = {
   "ndcg@10": (0.05, 0.3),  # 120 items; the planted chain tells the next one four times out of five
-  "ndcg@10 new": (0.6, 0.8),  # of 30 videos; any ten are liked six tenths as much as the best
+  "ndcg@10 new": (0.62, 0.8),  # of 30 videos; any ten are liked six tenths as much as the best
   "session_auc": (0.5, 0.55),  # of over a thousand sessions, of the half of clicks that may be told
   "auc": (0.5, 0.58),  # of a thousand rows, so that guessing stays within 0.04
   "explained": (0.0, 0.6),  # of the noise

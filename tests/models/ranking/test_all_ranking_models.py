@@ -69,8 +69,7 @@ FURTHER = {
 
 def test_every_ranking_model_is_among_the_cases():
   ranking = {n for n, m in registry.MODULES["model"].items() if m.startswith("recjax.models.ranking.")}
-  # FairRec trains on sessions and the tower of videos on impressions, not on clicks; their own tests hold
-  # them to the same.
+  # FairRec trains on sessions and the tower of videos on impressions; their own tests hold them to it.
   assert ranking == {*CASES, "fairrec", "video_tower"}
 
 
