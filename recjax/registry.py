@@ -38,6 +38,8 @@ MODULES = {
     "counts": "recjax.models.retrieval.counts",
     "semantic_contrast": "recjax.models.retrieval.semantic_contrast",
     "two_stage": "recjax.models.retrieval.two_stage",
+    "video_retrieval": "recjax.models.retrieval.video_retrieval",
+    "video_tower": "recjax.models.ranking.video_tower",
     "din": "recjax.models.ranking.din",
     "dien": "recjax.models.ranking.dien",
     "sdim": "recjax.models.ranking.sdim",
@@ -59,6 +61,7 @@ MODULES = {
     "tfds": "recjax.data.sources.tfds",
     "planted": "recjax.data.sources.planted",
     "tastes": "recjax.data.sources.tastes",
+    "planted_feed": "recjax.data.sources.planted_feed",
     "emoji": "recjax.data.sources.emoji",
   },
   "view": {
@@ -71,6 +74,7 @@ MODULES = {
     "search_and_recommendation": "recjax.data.views.search_and_recommendation",
     "table": "recjax.data.views.table",
     "item_pairs": "recjax.data.views.item_pairs",
+    "feed": "recjax.data.views.feed",
     "samples": "recjax.data.views.samples",
     "sample_pairs": "recjax.data.views.sample_pairs",
   },
@@ -85,6 +89,8 @@ MODULES = {
     "attribute_probe": "recjax.evaluate.attribute_probe",
     "denoising": "recjax.evaluate.denoising",
     "neighbours": "recjax.evaluate.neighbours",
+    "feed": "recjax.evaluate.feed",
+    "word_retrieval": "recjax.evaluate.word_retrieval",
     "personal_samples": "recjax.evaluate.personal_samples",
   },
   "trial": {

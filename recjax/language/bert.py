@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from recjax.errors import DataError
 from recjax.nn import weight_files
 from recjax.nn.encoder_block import EncoderBlock
-from recjax.nn.weight_files import Tensor, affine
+from recjax.nn.weight_files import Tensor, affine, layer_norm
 
 LEFT_OUT = ("embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias")
 # Keys of a published config.json whose other values would be another network.
@@ -94,21 +94,16 @@ def tensors(sizes: Sizes) -> Iterator[Tensor]:
   """Every tensor of a file of this size that is read."""
   for there, here in (("word", "word"), ("position", "position"), ("token_type", "kind")):
     yield Tensor(f"embeddings.{there}_embeddings.weight", (f"{here}/embedding",))
-  yield from _norm("embeddings.LayerNorm", "norm")
+  yield from layer_norm("embeddings.LayerNorm", "norm")
   for layer in range(sizes.layers):
     there, here = f"encoder.layer.{layer}", f"block_{layer}"
     for name in ("query", "key", "value"):
       yield from affine(f"{there}.attention.self.{name}", f"{here}/attention/{name}")
     yield from affine(f"{there}.attention.output.dense", f"{here}/attention/output")
-    yield from _norm(f"{there}.attention.output.LayerNorm", f"{here}/attention_norm")
+    yield from layer_norm(f"{there}.attention.output.LayerNorm", f"{here}/attention_norm")
     yield from affine(f"{there}.intermediate.dense", f"{here}/ffn_in")
     yield from affine(f"{there}.output.dense", f"{here}/ffn_out")
-    yield from _norm(f"{there}.output.LayerNorm", f"{here}/ffn_norm")
-
-
-def _norm(there: str, here: str) -> Iterator[Tensor]:
-  yield Tensor(f"{there}.weight", (f"{here}/scale",))
-  yield Tensor(f"{there}.bias", (f"{here}/bias",))
+    yield from layer_norm(f"{there}.output.LayerNorm", f"{here}/ffn_norm")
 
 
 def read_weights(path: str | os.PathLike, sizes: Sizes) -> dict[str, Any]:

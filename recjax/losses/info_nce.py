@@ -28,3 +28,24 @@ def info_nce(
   loss = jnp.where(valid, jax.nn.logsumexp(logits, axis=1) - own, 0.0)
   nearest = jnp.sum(logits >= own[:, None], axis=1) == 1
   return loss, (valid & nearest).astype(jnp.float32)
+
+
+def symmetric_info_nce(
+  first: jax.Array, second: jax.Array, valid: jax.Array, scale: jax.Array | float
+) -> tuple[jax.Array, jax.Array]:
+  """Losses and hits [B] of `info_nce` from either side to the other, halved: CLIP's loss.
+
+  Args:
+    first: [B, D], usually of length one.
+    second: [B, D] likewise, the counterparts.
+    valid: bool [B].
+    scale: of the products, the inverse of a temperature; see `clipped_scale`.
+  """
+  forth, hits = info_nce(first * scale, second, valid, 1.0)
+  back, back_hits = info_nce(second * scale, first, valid, 1.0)
+  return (forth + back) / 2, (hits + back_hits) / 2
+
+
+def clipped_scale(log_scale: jax.Array, largest: float = 100.0) -> jax.Array:
+  """exp(log_scale), at most `largest`, as in CLIP (Radford et al., arXiv 2103.00020)."""
+  return jnp.exp(jnp.minimum(log_scale, jnp.log(largest)))

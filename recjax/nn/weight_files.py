@@ -49,6 +49,12 @@ def affine(there: str, here: str, layout: Layout = MATRIX) -> Iterator[Tensor]:
   yield Tensor(f"{there}.bias", (f"{here}/bias",))
 
 
+def layer_norm(there: str, here: str) -> Iterator[Tensor]:
+  """Weight and bias of a layer norm `there`, of which `here` is the Flax module."""
+  yield Tensor(f"{there}.weight", (f"{here}/scale",))
+  yield Tensor(f"{there}.bias", (f"{here}/bias",))
+
+
 def shapes_of(params: Any) -> dict[str, tuple[int, ...]]:
   """Shape of every leaf of a tree of arrays, by its path."""
   return {
@@ -65,7 +71,8 @@ def file_shapes(
   for tensor in tensors:
     # An array of one number shows what the layout does to a shape.
     parts = [tensor.layout.to_file(np.broadcast_to(np.int8(0), ours[p])).shape for p in tensor.paths]
-    shapes[tensor.name] = (sum(part[0] for part in parts), *parts[0][1:])
+    joined = (sum(part[0] for part in parts), *parts[0][1:]) if len(parts) > 1 else parts[0]
+    shapes[tensor.name] = joined
   return shapes
 
 
@@ -94,9 +101,9 @@ def read(
   params: dict[str, Any] = {}
   with opened(path, file_shapes(tensors, ours), left_out) as file:
     for tensor in tensors:
-      for name, part in zip(
-        tensor.paths, np.split(file.get_tensor(tensor.name), len(tensor.paths)), strict=True
-      ):
+      whole, several = file.get_tensor(tensor.name), len(tensor.paths)
+      parts = np.split(whole, several) if several > 1 else [whole]  # a number cannot be split
+      for name, part in zip(tensor.paths, parts, strict=True):
         part = tensor.layout.from_file(part)
         # A copy, so that a part does not keep the whole of what it was read from.
         _put(params, name, np.array(part, dtype or part.dtype, order="C"))
@@ -141,7 +148,8 @@ def write(
   for tensor in tensors:
     parts = [tensor.layout.to_file(np.asarray(ours[name])) for name in tensor.paths]
     # safetensors writes memory as it lies, and a joint of transposed matrices lies transposed.
-    flat[tensor.name] = np.ascontiguousarray(np.concatenate(parts))
+    whole = np.concatenate(parts) if len(parts) > 1 else parts[0]
+    flat[tensor.name] = np.array(whole, order="C")
   path = pathlib.Path(path)
   partial = path.with_name(f".{path.name}.partial")
   save_file(flat, partial)

@@ -36,6 +36,7 @@ SMALL = {
   "tastes": {
     "train_users": 8, "validation_users": 2, "unseen_users": 2, "pairs": 16, "samples": 200,
   },
+  "planted_feed": {"num_products": 40, "num_videos": 30, "new_videos": 12, "num_users": 40},
 }
 # Keys that any number, or any text, can be right for.
 SIGNED = ("noise", "text_scale", "user_scale")

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recjax.losses.info_nce import info_nce
+from recjax.losses.info_nce import clipped_scale, info_nce, symmetric_info_nce
 
 ALL = jnp.ones(128, bool)
 
@@ -59,3 +59,30 @@ def test_left_out_rows_are_nobodys_negatives():
     assert np.abs(slope[valid]).min() > 0
   none = info_nce(queries, keys, valid & False, 0.5)
   np.testing.assert_array_equal(none[0], 0)
+
+
+def test_symmetric_loss_by_hand_and_swapped():
+  """Two orthonormal pairs: ln(1 + e^-s); without a scale ln B, whatever the vectors."""
+  eye, both = jnp.eye(2), jnp.ones(2, bool)
+  loss, hits = symmetric_info_nce(eye, eye, both, 1 / 0.07)
+  np.testing.assert_allclose(loss, 6.2488e-7, atol=1e-6)  # float32 rounds 14 to multiples of 9.5e-7
+  np.testing.assert_array_equal(hits, 1)
+  np.testing.assert_allclose(symmetric_info_nce(eye, eye, both, 5.0)[0], 6.715348e-3, rtol=1e-4)
+  rng = np.random.default_rng(2)
+  first, second = (jnp.asarray(rng.normal(size=(5, 3)), jnp.float32) for _ in range(2))
+  every = jnp.ones(5, bool)
+  np.testing.assert_allclose(symmetric_info_nce(first, second, every, 0.0)[0], np.log(5), rtol=1e-6)
+  value = lambda a, b: symmetric_info_nce(a, b, every, 3.0)[0]
+  np.testing.assert_allclose(value(first, second), value(second, first), rtol=1e-6)
+  s = 3.0 * np.asarray(first, np.float64) @ np.asarray(second, np.float64).T
+  own = 2 * np.diagonal(s)
+  expected = (np.log(np.exp(s).sum(1)) + np.log(np.exp(s).sum(0)) - own) / 2
+  np.testing.assert_allclose(value(first, second), expected, rtol=1e-5)
+  # What does not learn has no gradient, and the other side has the same as before.
+  frozen = jax.grad(lambda a: value(jax.lax.stop_gradient(a), second).sum())(first)
+  np.testing.assert_array_equal(frozen, 0)
+
+
+def test_scales_are_clipped():
+  np.testing.assert_allclose(clipped_scale(jnp.log(1 / 0.07)), 1 / 0.07, rtol=1e-5)
+  np.testing.assert_allclose(clipped_scale(jnp.float32(9.0)), 100.0, rtol=1e-5)

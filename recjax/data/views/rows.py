@@ -76,6 +76,32 @@ class SampleCases(NamedTuple):
   shape: tuple[int, int, int]
 
 
+class FeedCases(NamedTuple):
+  """Users to rank the videos of a feed for, where liking is known.
+
+  Attributes:
+    rows: users and what they did.
+    user: int32 [n] user of each case.
+    videos: a row each by id, from row 0, which is padding.
+    products: likewise.
+    pairs: pictures and words of products that no row to train on has.
+    truth: user [b] -> float32 [b, V + 1], how much a user likes each video.
+    known: bool [V + 1], videos that the log may hold; the others are new.
+    duration: float32 [V + 1] of videos, in seconds.
+    slot: float64 [V + 1], mean slot in the log, NaN for those never shown.
+  """
+
+  rows: Rows
+  user: np.ndarray
+  videos: Rows
+  products: Rows
+  pairs: Rows
+  truth: Callable[[np.ndarray], np.ndarray]
+  known: np.ndarray
+  duration: np.ndarray
+  slot: np.ndarray
+
+
 class View(NamedTuple):
   """What a view makes of a data set.
 

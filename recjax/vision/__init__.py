@@ -1,0 +1,1 @@
+"""Pictures, and words for them: encoders with published weights."""
