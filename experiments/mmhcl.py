@@ -108,7 +108,7 @@ PROOF = {
   "one item is held out. 'Seldom' are cases whose item has two training events at most. Without its "
   "contrast MMHCL still adds the second-order vectors (weights of 1e-9). TikTok and Sports have the "
   "parts of the authors' own split, without vectors of items: MMHCL is its users' side there, with the "
-  "contrast of 4,096 nodes a step; validation items are left out of the test's ranking with the others.",
+  "contrast of 4,096 nodes a step; validation items are left out of the test's ranking, too.",
   "worlds": {
     "clusters": {
       "config": "experiments/mmhcl.py", "seeds": 3, "reference": "LightGCN",
