@@ -133,8 +133,8 @@ def compare(data: str, options) -> dict[str, Any]:
     "note": f"Leave-one-out, test part, full ranking, seen items left out; width {WIDTH}, {LAYERS} "
     f"blocks of {HEADS} head, histories of {LENGTH}, dropout {DROPOUT}, Adam at {RATE}, batches of "
     f"{BATCH}, {options.epochs} epochs of RecTools and as many steps of recjax, the look with the best "
-    "validation NDCG@10 of every seed. The same means that means differ by two standard errors at most; "
-    "that was fixed before any run.",
+    "validation NDCG@10 of every seed. The same means that means differ by two standard errors at "
+    "most; that was fixed before any run.",
     "tables": [{
       "caption": f"{data}, {options.seeds} seeds, {machine()}",
       "columns": ["metric", "", "mean", "each seed"], "rows": rows,
