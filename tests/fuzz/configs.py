@@ -241,18 +241,18 @@ def combination(draw: Any, tree: dict) -> tuple[list, bool | None, tuple[str, ..
   elif kind == "data":
     name = pick("planted", "tastes", "csv", "folder", "tfds", "emoji", "nowhere", "./nowhere")
     changes = [(("data",), {"name": name, **SMALL.get(name, {})})]
-    names = ("data", "needs", "lacks", "exist", "path", "is no", "builder")
+    names = ("data", "needs", "lacks", "exist", "path", "is no", "builder", "vectors")
   elif kind == "split":
     name = pick(
       "leave_one_out", "leave_last_out", "global_time", "user_disjoint", "users_by_time", "few_shot",
-      "few_shots",
+      "few_shots", "given",
     )
     changes = [
       (("split", "name"), name), (("split", "validation_users"), pick(0.0, 0.01, 0.5, 0.6)),
       (("split", "test_from"), pick(0.1, 0.9, 1.0)), (("split", "shots"), pick(1, 2, 500)),
       (("split", "history_share"), pick(0.0, 0.5, 1.0)),
     ]
-    names = ("split", "few_shot", "global_time", "user_disjoint", "cases", "shots", "events")
+    names = ("split", "column", "few_shot", "global_time", "user_disjoint", "cases", "shots", "events")
   elif kind == "length" and "length" in tree["view"]:
     changes, names = [(("view", "length"), pick(1, 2, 3, 200))], ("length", "events", "targets")
   elif kind == "batch":
