@@ -140,8 +140,8 @@ def build(
         "item_words": words("item", items),
       }
       if config.translation:
-        def edge_vectors(block, read):
-          variables, found = read
+        def edge_vectors(block, needed):
+          variables, found = needed
           user, item = block["user"], block["item"]
           generated = demands(
             variables, found["of_user"][user], found["of_item"][item], found["item_words"][item]
@@ -149,9 +149,9 @@ def build(
           searches = jnp.any(block["query_word"] != 0, axis=-1, keepdims=True)
           return jnp.where(searches, query_vector(variables, block["query_word"]), generated)
 
-        read = {"params": variables["params"], "tables": variables["tables"]}, found
+        needed = {"params": variables["params"], "tables": variables["tables"]}, found
         rows = {"user": len(users), "item": len(items)}
-        means = edge_means(known["edges"], edge_vectors, read, rows)
+        means = edge_means(known["edges"], edge_vectors, needed, rows)
     layers = translated_layers(known["graph"], users, items, means, config.layers)
     read = lambda vectors, first: sum(v / (l + first) for l, v in enumerate(vectors))
     before = [items for _, items in layers[:-1]]
