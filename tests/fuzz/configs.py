@@ -231,7 +231,9 @@ def combination(draw: Any, tree: dict) -> tuple[list, bool | None, tuple[str, ..
     names = ("table", "mesh", "rows")
   elif kind == "foreign model":
     changes = [(("model",), {"name": pick(*registry.MODULES["model"])})]
-    names = ("lacks", "reads", "needs", "view", "divi", "counts", "has no", "heads", "steps")
+    names = (
+      "lacks", "reads", "needs", "view", "divi", "counts", "has no", "heads", "steps", "vectors",
+    )
   elif kind == "foreign view":
     changes = [(("view",), {"name": pick(*registry.MODULES["view"])})]
     names = ("needs", "lacks", "view", "Of rows")
