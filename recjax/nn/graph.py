@@ -69,19 +69,6 @@ def bipartite_graph(
   }
 
 
-def require_one_cpu_device(name: str) -> None:
-  """Raises ConfigError where a model, traced under a mesh, might never end its first steps.
-
-  In the loop over steps XLA starts exchanges between devices in another order on each CPU device, and
-  then each of them waits in another exchange (seen with jax 0.10, now and then).
-  """
-  if jax.default_backend() == "cpu" and jax.sharding.get_abstract_mesh().shape.get("data", 1) > 1:
-    raise ConfigError(
-      f"{name} runs on one device where devices are CPUs: several would wait for one another forever. "
-      "Set JAX_NUM_CPU_DEVICES=1."
-    )
-
-
 def multiply(
   chunks: Mapping[str, Any], transposed: Mapping[str, Any], dense: jax.Array, rows: int
 ) -> jax.Array:

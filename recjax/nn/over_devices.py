@@ -1,7 +1,9 @@
 """Sums over work that the devices of a mesh share.
 
 What a loop reads is on the device before the loop starts, and sums are exchanged after it. Left to
-XLA's partitioner, a loop that reads what a batch reaches may get an exchange in every round.
+XLA's partitioner, a loop that reads what a batch reaches may get an exchange in every round; on CPUs
+(seen with jax 0.10) such rounds start beside exchanges outside of the loop, in another order on each
+device, and all of them wait forever.
 """
 
 from collections.abc import Callable

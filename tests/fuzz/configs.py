@@ -88,17 +88,13 @@ class _Gone:
 GONE = _Gone()
 
 
-# Refused on the several CPU devices of tests, whatever else their configs say.
-ONE_DEVICE = ("mmhcl", "uditsr")
-
-
 @functools.cache
 def bases() -> dict[str, dict[str, Any]]:
   """The configs of all experiments and their `:tiny`, on small data that need no file."""
   found = {}
   for path in sorted((ROOT / "experiments").glob("*.py")):
-    if path.stem in ONE_DEVICE or not isinstance(read_config_file(str(path)), Config):
-      continue  # the latter: of a program that runs no experiment
+    if not isinstance(read_config_file(str(path)), Config):
+      continue  # of a program that runs no experiment
     for suffix in ("", ":tiny"):
       name = f"{path.stem}{suffix}"
       tree = to_json(read_config_file(f"{path}{suffix}"))

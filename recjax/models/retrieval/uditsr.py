@@ -47,7 +47,6 @@ from recjax.models.retrieval._negatives import draw_unseen
 from recjax.models.retrieval._next_item import require
 from recjax.models.retrieval._uditsr_network import Network
 from recjax.nn.edge_graph import edge_blocks, edge_means, mean_graph, translated_layers
-from recjax.nn.graph import require_one_cpu_device
 from recjax.nn.sparse import sparse_rows
 from recjax.nn.tables import TableSpec, take
 from recjax.ranges import Count, Positive, Weight
@@ -186,7 +185,6 @@ def build(
 
   def loss(variables, batch, key):
     del key
-    require_one_cpu_device("UDITSR")
     found = vectors(variables)
     users, items = batch["user_id"], jnp.stack([batch["target_item"], batch["negative_item"]], axis=1)
     weight = jnp.all(items != 0, axis=1).astype(jnp.float32)
