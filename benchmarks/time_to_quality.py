@@ -12,7 +12,6 @@ docs/results/time_to_quality_DATA.json.
 """
 
 import argparse
-import json
 import os
 import pathlib
 import re
@@ -23,10 +22,9 @@ import time
 
 import numpy as np
 from machine import machine
-from peers.environment import FOLDER, python_of
+from peers.environment import FOLDER
+from sasrec_peers import ROOT, answers_of, export, mean_value, progress_of, run_sasrec, values_of
 
-ROOT = pathlib.Path(__file__).parents[1]
-HERE = pathlib.Path(__file__).parent
 WIDTH, LAYERS, HEADS = 64, 2, 1
 # Least and aimed-at ratios on ml_1m_sequences; on the small set they are reported only.
 LIMITS = {"ml_1m_sequences": {"rectools": (3.0, 5.0), "recbole": (30.0, 50.0)}}
@@ -45,59 +43,22 @@ def settings(length: int) -> list[str]:
   ]
 
 
-def export(data: str, path: pathlib.Path) -> None:
-  """Writes the events of a data set in order, those to train on, and the validation answers."""
-  from recjax.config import read_config_file
-  from recjax.data.load import load
-  from recjax.data.splits import make_split
-
-  config = read_config_file(str(ROOT / f"experiments/sasrec.py:data={data}"))
-  log = load(config.data)
-  split = make_split(log, config.split)
-  user = np.repeat(np.arange(log.num_users + 1), np.diff(log.indptr))
-  item = np.asarray(log.item)
-  trained = np.arange(len(item)) < split.train_end[user]
-  held = split.validation
-  np.savez(
-    path, user=user, item=item, train_user=user[trained], train_item=item[trained],
-    validation_user=held.user, validation_item=item[held.history_end],
-  )
-
-
-def ndcg(ids: np.ndarray, scores: np.ndarray, answers: np.ndarray) -> float:
-  """NDCG@10 of lists [n, 11] whose right answers are answers [n], by recjax's rule for ties."""
-  from recjax.evaluate.ranking import hits_of_lists, ranking_metrics
-
-  hits = hits_of_lists(ids, scores, answers[:, None])
-  ones = np.ones(len(answers), np.int64)
-  return float(ranking_metrics(hits, ones, (10,))["ndcg@10"].mean())
-
-
 def curve_of(folder: pathlib.Path, answers: dict[int, int]) -> list[tuple[float, float]]:
   """(seconds, NDCG@10) of every set of lists that a peer wrote."""
   found = []
-  for line in (folder / "progress.jsonl").read_text().splitlines():
-    fact = json.loads(line)
-    with np.load(folder / f"lists_{fact['number']:03}.npz") as lists:
-      right = np.array([answers[int(user)] for user in lists["user"]])
-      assert len(right) == len(answers)
-      found.append((fact["seconds"], ndcg(lists["ids"], lists["scores"], right)))
+  for fact in progress_of(folder):
+    values = values_of(folder / f"lists_{fact['number']:03}.npz", answers)
+    found.append((fact["seconds"], values["ndcg@10"]))
   return found
 
 
 def run_peer(peer: str, data: str, exported: pathlib.Path, out: pathlib.Path, options) -> None:
   """Trains a peer for its time, in its own environment."""
-  command = [
-    python_of(peer, options.environments), str(HERE / "peers" / f"{peer}_sasrec.py"),
-    "--data", str(exported), "--out", str(out), "--seconds", str(60 * options.minutes[data]),
-    "--length", str(LENGTH[data]), "--width", str(WIDTH), "--layers", str(LAYERS),
-    "--heads", str(HEADS),
-  ]
-  if peer == "rectools":
-    command += ["--epochs", str(EPOCHS[data])]
-  out.mkdir()
-  environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-  subprocess.run(command, check=True, env=environment, cwd=out)  # they write logs where they are
+  epochs = {"epochs": EPOCHS[data]} if peer == "rectools" else {}
+  run_sasrec(
+    peer, exported, out, options.environments, seconds=60 * options.minutes[data],
+    length=LENGTH[data], width=WIDTH, layers=LAYERS, heads=HEADS, **epochs,
+  )
 
 
 def run_recjax(data: str, seconds: float, cache: pathlib.Path, workdir: pathlib.Path):
@@ -154,7 +115,7 @@ def time_evaluation(data: str, own: pathlib.Path, answers: dict[int, int]) -> di
     return {
       "recjax": float(np.median(seconds)), "recbole": float(theirs["seconds"]),
       "ndcg_recbole": float(theirs["ndcg"]),
-      "ndcg_recjax": ndcg(theirs["ids"], theirs["scores"], right),
+      "ndcg_recjax": mean_value("ndcg@10", theirs["ids"], theirs["scores"], right),
     }
 
 
@@ -167,9 +128,7 @@ def compare(data: str, options) -> None:
   os.environ["RECJAX_CACHE_DIR"] = str(cache)
   exported = scratch / "events.npz"
   export(data, exported)
-  with np.load(exported) as events:
-    pairs = zip(events["validation_user"].tolist(), events["validation_item"].tolist(), strict=True)
-    answers = dict(pairs)
+  answers = answers_of(exported, "validation")
   curves = {}
   for peer in options.peers:
     run_peer(peer, data, exported, scratch / peer, options)

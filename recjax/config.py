@@ -106,7 +106,7 @@ class Mesh:
 class Split:
   """Which events are for training, validation and test."""
 
-  # leave_one_out | leave_last_out | global_time | user_disjoint | users_by_time | few_shot
+  # leave_one_out | leave_last_out | global_time | user_disjoint | users_by_time | few_shot | given
   name: str = "leave_one_out"
   # global_time: quantiles of all event times where validation and test begin; users_by_time: of the
   # times of users' last events.
@@ -119,6 +119,7 @@ class Split:
   history_share: Share = 0.8
   # few_shot: events a user to train on; the rest is test.
   shots: Positive = 20
+  column: str = "split"  # given: the event column that says train, valid or test
   seed: Count = 0  # user_disjoint
 
 

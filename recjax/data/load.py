@@ -19,7 +19,8 @@ def load(config: Mapping[str, Any] | Any) -> EventLog | ClickTable | PreferenceT
   """The data that `config.data` asks for; an event log is prepared and cached on first use.
 
   `name` is a registered source (`movielens_100k`, `planted`, `csv`, `tfds`), the name of a folder
-  with interactions.parquet below the data root, or the path of such a folder (with a "/" in it).
+  with interactions.parquet below the data root, the path of such a folder (with a "/" in it), or a
+  Parquet file of interactions.
   The other keys are those of the source's `Config`; `config` is that, or a mapping. Raises
   ConfigError for unknown names and keys, DataError for data that cannot be used.
   """
@@ -54,7 +55,7 @@ def _module(name: str) -> ModuleType:
 def _check_folder(options: Any) -> None:
   root = data_root(options.folder)
   folders = folders_below(root)
-  if options.name in folders or "/" in options.name:
+  if options.name in folders or "/" in options.name or options.name.endswith(".parquet"):
     return
   registered = set(MODULES["source"]) - {"folder"}
   raise ConfigError(

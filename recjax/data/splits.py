@@ -14,6 +14,8 @@ from recjax.data.log import EventLog
 from recjax.errors import ConfigError, DataError
 from recjax.registry import unknown
 
+_PARTS = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "test": 2}
+
 
 class Holdout(NamedTuple):
   """Moments to evaluate, one a row; positions count events of the log, int64 [n].
@@ -54,6 +56,7 @@ def make_split(log: EventLog, config: SplitConfig) -> Split:
     "user_disjoint": _user_disjoint,
     "users_by_time": _users_by_time,
     "few_shot": _few_shot,
+    "given": _given,
   }
   if config.name not in rules:
     raise ConfigError(unknown("split", config.name, rules))
@@ -163,14 +166,15 @@ def _global_time(log: EventLog, config: SplitConfig) -> Split:
   ) * (end > begin)
   train_end, validation_end = before(cut), before(test_cut)
 
-  def holdout(first, last):
-    # A case needs a history to predict from and at least one later event.
-    users = np.flatnonzero((first < last) & (first > begin))
-    return Holdout(users.astype(np.int32), begin[users], first[users], last[users])
-
   facts = {"cut": cut, "test_cut": test_cut, "origin": log.origin}
-  return Split(begin, train_end, holdout(train_end, validation_end),
-               holdout(validation_end, end), facts)
+  return Split(begin, train_end, _between(begin, train_end, validation_end),
+               _between(begin, validation_end, end), facts)
+
+
+def _between(begin: np.ndarray, first: np.ndarray, last: np.ndarray) -> Holdout:
+  """Events first .. last - 1 of each user who has some, and a history before them."""
+  users = np.flatnonzero((first < last) & (first > begin))
+  return Holdout(users.astype(np.int32), begin[users], first[users], last[users])
 
 
 def _user_disjoint(log: EventLog, config: SplitConfig) -> Split:
@@ -239,3 +243,36 @@ def _few_shot(log: EventLog, config: SplitConfig) -> Split:
   validation = Holdout(users.astype(np.int32), begin[users], cut, cut + 1)
   test = Holdout(users.astype(np.int32), begin[users], cut + 1, end[users])
   return Split(begin, train_end, validation, test, {"shots": config.shots})
+
+
+def _given(log: EventLog, config: SplitConfig) -> Split:
+  """The parts that a column of text names; a user's events stand in their order."""
+  if config.column not in log.columns:
+    raise DataError(unknown(f"event column of {log.name}", config.column, log.columns))
+  names = log.facts.get("names", {}).get(f"events.{config.column}")
+  codes = np.asarray(log.columns[config.column])
+  if names is None or any(name not in _PARTS for name in names[1:]) or (codes == 0).any():
+    found = ", ".join(sorted(names[1:])) if names else "numbers"
+    raise DataError(
+      f"The column {config.column!r} of {log.name} holds {found}, where each event has one of "
+      f"{', '.join(_PARTS)}."
+    )
+  part = np.array([0, *(_PARTS[name] for name in names[1:])], np.int8)[codes]
+  begin, end = _bounds(log)
+  user = np.repeat(np.arange(len(begin)), end - begin)
+  early = (part[1:] < part[:-1]) & (user[1:] == user[:-1])
+  if early.any():
+    raise DataError(
+      f"{log.name}: user {user[1:][early][0]} has an event of {config.column!r} before one that is "
+      "to be known by then; bring each user's events into the order train, valid, test."
+    )
+  size = np.bincount(user * 3 + part, minlength=3 * len(begin)).reshape(-1, 3)
+  train_end = begin + size[:, 0]
+  validation_end = train_end + size[:, 1]
+
+  facts = {
+    "column": config.column,
+    "events_by_part": dict(zip(("train", "valid", "test"), size.sum(axis=0).tolist(), strict=True)),
+  }
+  return Split(begin, train_end, _between(begin, train_end, validation_end),
+               _between(begin, validation_end, end), facts)

@@ -91,10 +91,11 @@ def build(
       yield cases.rows.gather(np, cases.rows.columns, index), valid
 
   def run(variables) -> Evaluation:
-    users = np.asarray(run_batches(step, variables, feed(), mesh))[counted]
+    state = jax.tree.leaves(run_batches(step, variables, feed(), mesh))
+    users = state[0][counted]
     per_case, facts = {}, {"cases": len(users)}
     nothing = dict.fromkeys(METRICS, float("nan"))
-    if users.ndim != 3 or users.shape[1] < 2:
+    if len(state) > 1 or users.ndim != 3 or users.shape[1] < 2:
       facts["not_defined"] = "the model does not give a user several vectors"
       values = nothing | {f"{m} {name}": float("nan") for m in METRICS for name in parts}
       return Evaluation(values, {}, np.zeros(0, np.int32), None, facts)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from recjax.nn.multi_interest import normalize
+from recjax.nn.over_devices import data_devices, sum_over_devices
 
 
 def node_contrast(
@@ -19,6 +20,7 @@ def node_contrast(
 
   f(a, b) = exp(cos(a, b) / temperature), j over valid nodes. Gradients flow into both sides. Memory is
   that of `block` anchors against all nodes, in the gradient, too. A row of zeros has cosine 0 to all.
+  Traced under a mesh with a 'data' axis, devices have anchors of their own.
 
   Args:
     anchors: [N, D].
@@ -33,23 +35,31 @@ def node_contrast(
   count = len(anchors)
   total = jnp.sum(valid, dtype=jnp.float32)
   others = jnp.zeros(()) if pool is None else jnp.log((pool - 1.0) / jnp.maximum(total - 1.0, 1.0))
-  block = min(block, count)
-  number = jnp.arange(-(-count // block) * block, dtype=jnp.int32).reshape(-1, block)
+  shards = data_devices()
+  block = min(block, -(-count // shards))
+  rounds = -(-count // (block * shards)) * shards
+  number = jnp.arange(rounds * block, dtype=jnp.int32).reshape(rounds, block)
   least = jnp.finfo(jnp.float32).min
 
-  @jax.checkpoint
-  def losses(row):
-    own = jnp.minimum(row, count - 1)
-    mine = anchors[own]
-    other = valid[None, :] & (own[:, None] != jnp.arange(count)[None, :])
+  def over_rounds(number, nodes):
+    anchors, views, valid, others = nodes
 
-    def against(keys):
-      logits = jnp.matmul(mine, keys.T, preferred_element_type=jnp.float32) / temperature
-      return jnp.where(other, logits + others, least)
+    @jax.checkpoint
+    def losses(row):
+      own = jnp.minimum(row, count - 1)
+      mine = anchors[own]
+      other = valid[None, :] & (own[:, None] != jnp.arange(count)[None, :])
 
-    positive = jnp.sum(mine * views[own], axis=-1) / temperature
-    rest = jax.nn.logsumexp(jnp.concatenate([against(anchors), against(views)], axis=1), axis=1)
-    loss = jnp.logaddexp(positive, rest) - positive
-    return jnp.sum(jnp.where(valid[own] & (row < count), loss, 0.0))
+      def against(keys):
+        logits = jnp.matmul(mine, keys.T, preferred_element_type=jnp.float32) / temperature
+        return jnp.where(other, logits + others, least)
 
-  return jnp.sum(jax.lax.map(losses, number)) / jnp.maximum(total, 1.0)
+      positive = jnp.sum(mine * views[own], axis=-1) / temperature
+      rest = jax.nn.logsumexp(jnp.concatenate([against(anchors), against(views)], axis=1), axis=1)
+      loss = jnp.logaddexp(positive, rest) - positive
+      return jnp.sum(jnp.where(valid[own] & (row < count), loss, 0.0))
+
+    return jnp.sum(jax.lax.map(losses, number))
+
+  found = sum_over_devices(over_rounds, number, (anchors, views, valid, others))
+  return found / jnp.maximum(total, 1.0)

@@ -12,7 +12,8 @@ Edges are kept in blocks of one size, the last filled up with weight 0,
     user [K, S]   item [K, S]   weight [K, S]   and further columns [K, S, ...]
 
 and a scan goes over the blocks. Its gradient makes each block's vectors anew, so that memory is that of
-one block, however many edges there are. Equal edges are one, with their number as its weight.
+one block, however many edges there are. Traced under a mesh with a 'data' axis, devices have blocks of
+their own. Equal edges are one, with their number as its weight.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ import numpy as np
 import scipy.sparse
 
 from recjax.nn.graph import chunks_of, multiply
+from recjax.nn.over_devices import data_devices, sum_over_devices
 
 _BLOCK = 4096  # edges whose vectors exist at once
 ENDS = ("user", "item")
@@ -55,25 +57,32 @@ def edge_blocks(columns: Mapping[str, np.ndarray], size: int = _BLOCK) -> dict[s
 
 def edge_means(
   blocks: Mapping[str, jax.Array],
-  vectors: Callable[[Mapping[str, jax.Array]], jax.Array],
+  vectors: Callable[[Mapping[str, jax.Array], Any], jax.Array],
+  read: Any,
   rows: Mapping[str, int],
 ) -> dict[str, jax.Array]:
   """Weighted means [rows, D] of edge vectors over the edges of every node, by end; 0 without edges.
 
   Args:
     blocks: from `edge_blocks`.
-    vectors: a block, columns [S, ...] -> vectors [S, D] of its edges.
+    vectors: a block, columns [S, ...], and `read` -> vectors [S, D] of its edges.
+    read: arrays; gradients flow into them.
     rows: of the results, by end: "user" and "item".
   """
   made = jax.checkpoint(vectors)
-  shape = jax.eval_shape(vectors, {name: array[0] for name, array in blocks.items()})
+  shape = jax.eval_shape(vectors, {name: array[0] for name, array in blocks.items()}, read)
 
-  def add(sums, block):
-    weighted = block["weight"][:, None] * made(block)
-    return {end: total + _sum(weighted, block[end], rows[end]) for end, total in sums.items()}, None
+  def sums_of(blocks, read):
+    def add(sums, block):
+      weighted = block["weight"][:, None] * made(block, read)
+      return {end: total + _sum(weighted, block[end], rows[end]) for end, total in sums.items()}, None
 
-  zero = {end: jnp.zeros((rows[end], shape.shape[-1]), shape.dtype) for end in ENDS}
-  sums, _ = jax.lax.scan(add, zero, dict(blocks))
+    zero = {end: jnp.zeros((rows[end], shape.shape[-1]), shape.dtype) for end in ENDS}
+    return jax.lax.scan(add, zero, blocks)[0]
+
+  missing = -len(blocks["weight"]) % data_devices()
+  filled = {n: jnp.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1)) for n, a in blocks.items()}
+  sums = sum_over_devices(sums_of, filled, read)
   weight = blocks["weight"].reshape(-1)
   degree = {end: _sum(weight, blocks[end].reshape(-1), rows[end]) for end in ENDS}
   return {end: total / jnp.maximum(degree[end], 1.0)[:, None] for end, total in sums.items()}

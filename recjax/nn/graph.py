@@ -21,6 +21,7 @@ import numpy as np
 import scipy.sparse
 
 from recjax.errors import ConfigError
+from recjax.nn.over_devices import data_devices, sum_over_devices
 
 _BLOCK = 4096  # chunks gathered at once
 _WIDTH = 16  # entries of a chunk
@@ -68,19 +69,6 @@ def bipartite_graph(
   }
 
 
-def require_one_cpu_device(name: str) -> None:
-  """Raises ConfigError where a loop over nodes or edges, traced under a mesh, might never end.
-
-  XLA may put exchanges between devices into such a loop. On CPUs it starts them beside those outside of
-  the loop, one thread a device, and then each device waits in another exchange (seen with jax 0.10).
-  """
-  if jax.default_backend() == "cpu" and jax.sharding.get_abstract_mesh().shape.get("data", 1) > 1:
-    raise ConfigError(
-      f"{name} runs on one device where devices are CPUs: several would wait for one another forever. "
-      "Set JAX_NUM_CPU_DEVICES=1."
-    )
-
-
 def multiply(
   chunks: Mapping[str, Any], transposed: Mapping[str, Any], dense: jax.Array, rows: int
 ) -> jax.Array:
@@ -101,22 +89,11 @@ def multiply(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _product(sizes, mesh, chunks, transposed, dense):
   del transposed
-  shards = mesh.shape.get("data", 1)
-  local = functools.partial(_multiply, rows=sizes[0])
-  if shards == 1:
-    return local(chunks, dense)
-  missing = -len(chunks["row"]) % shards
-  filled = {n: jnp.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1)) for n, a in chunks.items()}
-
-  @functools.partial(
-    jax.shard_map, in_specs=(jax.P("data"), jax.P()), out_specs=jax.P(), check_vma=False
-  )
-  def on_each(chunks, dense):
-    return jax.lax.psum(local(chunks, dense), "data")
-
   # A gradient is traced when whoever set the mesh has left it.
   with jax.sharding.use_abstract_mesh(mesh):
-    return on_each(filled, dense)
+    missing = -len(chunks["row"]) % data_devices()
+    filled = {n: jnp.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1)) for n, a in chunks.items()}
+    return sum_over_devices(functools.partial(_multiply, rows=sizes[0]), filled, dense)
 
 
 def _multiply(chunks, dense, *, rows):

@@ -3,7 +3,8 @@
     config.proof = {
       "title": ..., "note": ...,
       "worlds": {name: {"arms": (names,), "metrics": ("ndcg@10",), "reference": arm, "seeds": 5,
-                        "config": "experiments/x.py:arg", "set": ("data.name=...",)}},
+                        "config": "experiments/x.py:arg", "arguments": "data=...",
+                        "set": ("data.name=...",)}},
       "arms": {name: {"config": "experiments/y.py:arg", "set": ("model.pool=mean",)}},
       "claims": ({"name": ..., "world": ..., "metric": ..., "better": arm,
                   "worse": arm or "fact:NAME", "margin": 0.01},),   better - worse >= margin
@@ -11,8 +12,9 @@
     }
 
 A world is a table: its arms run with seeds 0, 1, ... and are compared on its metrics, by paired tests
-against its reference. A run's config is the arm's, else the world's, else this very one; the settings
-of the arm and then of the world are applied to it. A claim is about means over seeds; "at_least" or
+against its reference. A run's config is the arm's, else the world's, else this very one. Arguments of
+the world are added to those of a file that is named; settings of the arm and then of the world are
+applied. A claim is about means over seeds; "at_least" or
 "at_most" instead of "worse" compares with a number, and "relative" instead of "margin" is a share of
 worse. Thresholds are part of the config, fixed before the run. Runs live in the workdir and are picked
 up again, stages in its folder `stages`, where arms that build on the same one share it; the result is
@@ -40,7 +42,7 @@ from recjax.registry import unknown
 log = logging.getLogger("recjax")
 
 _KEYS = ("title", "note", "worlds", "arms", "claims", "run")
-_WORLD_KEYS = ("arms", "metrics", "reference", "seeds", "config", "set")
+_WORLD_KEYS = ("arms", "metrics", "reference", "seeds", "config", "arguments", "set")
 _ARM_KEYS = ("config", "set")
 
 
@@ -100,6 +102,8 @@ def prove(config: Config, workdir: pathlib.Path | None) -> dict[str, Any]:
 def arm_config(config: Config, world: Mapping[str, Any], arm: Mapping[str, Any]) -> Config:
   """The config of one arm in one world, without a proof of its own."""
   reference = arm.get("config") or world.get("config")
+  if reference and world.get("arguments"):
+    reference += f"{',' if ':' in reference else ':'}{world['arguments']}"
   base = read_config_file(reference) if reference else config
   seeds = (f"seeds={world.get('seeds', 1)}", "seed=0")
   base = override(base, (*seeds, *arm.get("set", ()), *world.get("set", ())))

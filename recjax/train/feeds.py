@@ -84,9 +84,12 @@ class Resident:
     def one(state, columns, first, epoch, offset):
       start = offset + ((state.step - first) * batch_size).astype(jnp.uint32)
       position = start + jnp.arange(batch_size, dtype=jnp.uint32)
-      index = row_at(jnp, state.seed, epoch, position, rows.count)
+      # Its loop ends when all rows are found; cut along 'data', devices would exchange that in every
+      # round, beside what a step sums before it looks at its batch: on CPUs they wait forever.
+      index = whole_rows(row_at(jnp, state.seed, epoch, whole_rows(position), rows.count))
       return update(state, constrain(rows.gather(jnp, columns, index), mesh))
 
+    whole_rows = lambda array: jax.lax.with_sharding_constraint(array, whole)
     step = over_seeds(one, seeds, (0, None, None, None, None))
 
     def run(state, columns, scalars):

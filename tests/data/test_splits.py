@@ -1,10 +1,13 @@
 """Splits by hand, and the leakage check on splits that leak."""
 
+import dataclasses
+
 import logs
 import numpy as np
 import pytest
 
 from recjax.config import Split
+from recjax.data.load import load
 from recjax.data.splits import check_leakage, make_split
 from recjax.errors import ConfigError, DataError
 
@@ -88,6 +91,60 @@ def test_users_by_time_by_hand():
     make_split(LOG, Split("users_by_time"))
   with pytest.raises(ConfigError, match="users_by_time needs 0 < split.validation_from < split.test"):
     make_split(log, Split("users_by_time", validation_from=0.9, test_from=0.9))
+
+
+def given(parts, names=("", "test", "train", "val")):
+  """A log whose users have these parts, by their codes among `names`."""
+  made = logs.log([[1] * len(user) for user in parts])
+  column = np.array([code for user in parts for code in user], np.int32)
+  facts = {"names": {"events.split": list(names)}}
+  return dataclasses.replace(made, columns={"split": column}, facts=facts)
+
+
+def test_given_parts_may_hold_several_or_no_answers():
+  # train train val val test, train test, test (no history), train.
+  split = make_split(given([[2, 2, 3, 3, 1], [2, 1], [1], [2]]), Split("given"))
+  np.testing.assert_array_equal(split.train_end, [0, 2, 6, 7, 9])
+  assert split.validation.user.tolist() == [1] and split.test.user.tolist() == [1, 2]
+  assert (split.validation.history_end[0], split.validation.target_end[0]) == (2, 4)
+  np.testing.assert_array_equal(split.test.history_end, [4, 6])
+  np.testing.assert_array_equal(split.test.target_end, [5, 7])
+  assert split.facts["events_by_part"] == {"train": 4, "valid": 2, "test": 3}
+  assert split.facts["train_events"] == 4
+
+
+@pytest.mark.parametrize(
+  ("log", "message"),
+  [
+    (LOG, "Unknown event column of made by hand 'split'"),
+    (given([[2, 1]], ("", "test", "warmup")), "holds test, warmup, where each event has one of train"),
+    (given([[2, 0]]), "each event has one of"),
+    (given([[2, 3], [1, 2]]), "user 2 has an event of 'split' before one .* the order train, valid"),
+  ],
+)
+def test_given_parts_that_cannot_be_used(log, message):
+  with pytest.raises(DataError, match=message):
+    make_split(log, Split("given"))
+
+
+@pytest.mark.parametrize(
+  ("name", "users", "items", "parts", "most"),
+  [
+    ("tiktok", 9_308, 6_710, (59_541, 3_051, 6_130), 1),
+    ("sports", 35_598, 18_357, (218_409, 40_029, 37_899), 29),
+    ("clothing", 39_387, 23_033, (197_338, 41_189, 40_150), 13),
+  ],
+)
+def test_splits_of_mmhcl_are_those_published(name, users, items, parts, most, data_dir, tmp_path):
+  if not (data_dir / "mmhcl_splits").is_dir():
+    pytest.skip("the data root has no mmhcl_splits")
+  options = {"name": f"mmhcl_splits/{name}.parquet", "folder": str(data_dir), "cache": str(tmp_path)}
+  log = load(options)
+  split = make_split(log, Split("given"))
+  assert (log.name, log.num_users, log.num_items) == (name, users, items)
+  assert tuple(split.facts["events_by_part"].values()) == parts
+  assert split.facts["train_events"] == parts[0]
+  assert (split.test.target_end - split.test.history_end).max() == most
 
 
 def test_few_shot_holds_out_everything_after_the_shots():

@@ -98,6 +98,9 @@ def test_what_is_not_defined_has_a_reason():
   assert all(np.isnan(v) for v in single.values.values())
   assert {"redundancy", "dependence z x"} < single.values.keys()
   assert "several vectors" in single.facts["not_defined"] and not single.per_case
+  several = lambda *a: {"vectors": PREDICT["encode_user"](*a), "items": a[1]["hist_item"]}
+  mixed = run(predict={**PREDICT, "encode_user": several})
+  assert "several vectors" in mixed.facts["not_defined"]
   assert np.isnan(run(users=USERS[:, :1]).values["redundancy"])
   plain = run(categories=None)
   assert np.isnan(plain.values["interest_coverage"]) and plain.values["redundancy"] > 0

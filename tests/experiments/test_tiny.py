@@ -7,7 +7,6 @@ import pytest
 import running
 
 from recjax.config import Config, read_config_file
-from recjax.errors import ConfigError
 from recjax.programs.train import train
 
 EXPERIMENTS = [
@@ -28,26 +27,13 @@ LEARNT = {
   "explained": (0.0, 0.6),  # of the noise
   "win": (0.5, 0.58),  # of 256 samples against those of the base
 }
-# Models that several devices of a CPU would wait for forever.
-ONE_DEVICE = ("mmhcl", "uditsr")
-
-
-def train_on_one_device(reference: str, workdir: pathlib.Path):
-  """The report of a run in a process of its own."""
-  running.end(running.start(workdir, config="", flags=(f"--config={reference}",)), seconds=170)
-  return running.report(workdir)
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 @pytest.mark.timeout(180)
 def test_tiny(path: pathlib.Path, tmp_path):
   config = read_config_file(f"{path}:tiny")
-  if path.stem in ONE_DEVICE:
-    with pytest.raises(ConfigError, match="runs on one device where devices are CPUs"):
-      train(config, tmp_path / "eight")
-    report = train_on_one_device(f"{path}:tiny", tmp_path)
-  else:
-    report = train(config, tmp_path)
+  report = train(config, tmp_path)
   assert report.keys() >= KEYS
   assert report["status"] == "finished" and report["seeds"] == [0]
   assert report == running.report(tmp_path)

@@ -89,17 +89,13 @@ class _Gone:
 GONE = _Gone()
 
 
-# Refused on the several CPU devices of tests, whatever else their configs say.
-ONE_DEVICE = ("mmhcl", "uditsr")
-
-
 @functools.cache
 def bases() -> dict[str, dict[str, Any]]:
   """The configs of all experiments and their `:tiny`, on small data that need no file."""
   found = {}
   for path in sorted((ROOT / "experiments").glob("*.py")):
-    if path.stem in ONE_DEVICE or not isinstance(read_config_file(str(path)), Config):
-      continue  # the latter: of a program that runs no experiment
+    if not isinstance(read_config_file(str(path)), Config):
+      continue  # of a program that runs no experiment
     for suffix in ("", ":tiny"):
       name = f"{path.stem}{suffix}"
       tree = to_json(read_config_file(f"{path}{suffix}"))
@@ -236,7 +232,9 @@ def combination(draw: Any, tree: dict) -> tuple[list, bool | None, tuple[str, ..
     names = ("table", "mesh", "rows")
   elif kind == "foreign model":
     changes = [(("model",), {"name": pick(*registry.MODULES["model"])})]
-    names = ("lacks", "reads", "needs", "view", "divi", "counts", "has no", "heads", "steps")
+    names = (
+      "lacks", "reads", "needs", "view", "divi", "counts", "has no", "heads", "steps", "vectors",
+    )
   elif kind == "foreign view":
     changes = [(("view",), {"name": pick(*registry.MODULES["view"])})]
     names = ("needs", "lacks", "view", "Of rows")
@@ -246,18 +244,18 @@ def combination(draw: Any, tree: dict) -> tuple[list, bool | None, tuple[str, ..
   elif kind == "data":
     name = pick("planted", "tastes", "csv", "folder", "tfds", "emoji", "nowhere", "./nowhere")
     changes = [(("data",), {"name": name, **SMALL.get(name, {})})]
-    names = ("data", "needs", "lacks", "exist", "path", "is no", "builder")
+    names = ("data", "needs", "lacks", "exist", "path", "is no", "builder", "vectors")
   elif kind == "split":
     name = pick(
       "leave_one_out", "leave_last_out", "global_time", "user_disjoint", "users_by_time", "few_shot",
-      "few_shots",
+      "few_shots", "given",
     )
     changes = [
       (("split", "name"), name), (("split", "validation_users"), pick(0.0, 0.01, 0.5, 0.6)),
       (("split", "test_from"), pick(0.1, 0.9, 1.0)), (("split", "shots"), pick(1, 2, 500)),
       (("split", "history_share"), pick(0.0, 0.5, 1.0)),
     ]
-    names = ("split", "few_shot", "global_time", "user_disjoint", "cases", "shots", "events")
+    names = ("split", "column", "few_shot", "global_time", "user_disjoint", "cases", "shots", "events")
   elif kind == "length" and "length" in tree["view"]:
     changes, names = [(("view", "length"), pick(1, 2, 3, 200))], ("length", "events", "targets")
   elif kind == "batch":

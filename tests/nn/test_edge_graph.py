@@ -18,7 +18,7 @@ def made(user, item, vectors, shape, size=4096):
   blocks = jax.tree.map(jnp.asarray, edge_graph.edge_blocks(columns, size))
   table = jnp.asarray(vectors, jnp.float32)
   rows = dict(zip(("user", "item"), shape, strict=True))
-  means = edge_graph.edge_means(blocks, lambda block: table[block["number"]], rows)
+  means = edge_graph.edge_means(blocks, lambda block, table: table[block["number"]], table, rows)
   return jax.tree.map(jnp.asarray, edge_graph.mean_graph(pairs)), means
 
 
@@ -68,7 +68,9 @@ def test_layers_equal_loops_over_edges(edges, size, seed):
 
   @jax.jit
   def run(blocks, graph, users, items):
-    means = edge_graph.edge_means(blocks, lambda b: table[b["number"]], {"user": 7, "item": 6})
+    means = edge_graph.edge_means(
+      blocks, lambda b, table: table[b["number"]], table, {"user": 7, "item": 6}
+    )
     return edge_graph.translated_layers(graph, users, items, means, 2)
 
   graph = jax.tree.map(jnp.asarray, edge_graph.mean_graph(pairs))
@@ -132,8 +134,8 @@ def test_the_gradient_is_that_of_the_means():
   slope = np.random.default_rng(1).normal(size=(4, 3)), np.random.default_rng(2).normal(size=(3, 3))
 
   def value(users):
-    vectors = lambda block: jnp.square(users[block["user"]]) * items[block["item"]]
-    means = edge_graph.edge_means(blocks, vectors, {"user": 4, "item": 3})
+    vectors = lambda block, users: jnp.square(users[block["user"]]) * items[block["item"]]
+    means = edge_graph.edge_means(blocks, vectors, users, {"user": 4, "item": 3})
     return jnp.sum(means["user"] * slope[0]) + jnp.sum(means["item"] * slope[1])
 
   degrees = np.bincount(user, minlength=4), np.bincount(item, minlength=3)
@@ -151,8 +153,8 @@ def test_memory_is_that_of_one_block():
   table, weights = jnp.ones((5, 8)), jnp.ones((8, 8))
 
   def value(weights):
-    vectors = lambda block: jnp.tanh(table[block["user"]] @ weights)
-    means = edge_graph.edge_means(blocks, vectors, {"user": 5, "item": 7})
+    vectors = lambda block, weights: jnp.tanh(table[block["user"]] @ weights)
+    means = edge_graph.edge_means(blocks, vectors, weights, {"user": 5, "item": 7})
     return jnp.sum(means["user"]) + jnp.sum(means["item"])
 
   text = jax.jit(jax.grad(value)).lower(weights).as_text()

@@ -123,6 +123,10 @@ def test_settings_reach_the_arm_and_unknown_ones_are_named():
     config, {"seeds": 4, "set": ("view.length=7",)}, {"set": ("model.dropout=0.5",)}
   )
   assert (own.seeds, own.view.length, own.model.dropout, dict(own.proof)) == (4, 7, 0.5, {})
+  arguments = {"arguments": "data=amazon14_beauty,core=3"}
+  for file in ("experiments/sasrec.py", "experiments/counts.py:kind=popularity"):
+    own = prove.arm_config(config, arguments, {"config": file})
+    assert (own.data.name, own.data.core) == ("amazon14_beauty", 3)
   with pytest.raises(ConfigError, match="Unknown config key 'drop'"):
     prove.override(config, ("model.drop=0.5",))
   with pytest.raises(ConfigError, match="not of the form"):

@@ -1,6 +1,7 @@
 """Both feeds bring the same batches to the bit, with any number of workers, from any step on."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +9,12 @@ import numpy as np
 import pytest
 import toys
 
-from recjax.config import Train
+from recjax.config import Mesh, Train
 from recjax.errors import ConfigError
 from recjax.train.feeds import host_batch, make_feed
-from recjax.train.mesh import replicated
+from recjax.train.mesh import make_mesh, replicated
 from recjax.train.state import TrainState
-from recjax.train.step import over_seeds
+from recjax.train.step import Updater, over_seeds
 
 SIZE = 16
 
@@ -110,3 +111,19 @@ def test_what_cannot_be_fed_is_refused():
   wide = rows._replace(columns={**rows.columns, "end": np.zeros(100, np.int64)})
   with pytest.raises(ConfigError, match="cannot hold the 64-bit columns end"):
     batches("resident", wide, (0,))
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
+def test_loops_within_a_step_exchange_nothing():
+  """Such an exchange may start beside others of the step, in another order on each device of a CPU."""
+  rows = toys.rows(50)
+  train = Train(batch_size=16, steps=20, feed="resident")
+  config = toys.config(mesh=Mesh(model=1), train=train)
+  mesh = make_mesh(config.mesh)
+  updater = Updater(toys.learner(rows.schema), config, rows.schema, mesh, 20)
+  state = jax.eval_shape(updater.create, np.uint32(0))
+  feed = make_feed(config, rows, updater.update, updater.shardings(state, 1), mesh, 20)
+  text = feed._run.lower(state, feed._columns, np.zeros(5, np.int32)).compile().as_text()
+  exchange = re.compile(r" all-(reduce|gather)(-start)?\(")
+  exchanges = [line for line in text.splitlines() if exchange.search(line)]
+  assert exchanges and not [line for line in exchanges if "while/body/while/" in line]

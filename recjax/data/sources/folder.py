@@ -6,6 +6,9 @@ the log is marked as not ordered. Further columns of numbers or short text becom
 `items` has `item_id`, `users` has `user_id`, each once a row. `histories.parquet`, if it is there and
 ids are numbered, has `user_id`, too, and its columns count as columns of users: lists of the items of
 earlier behaviours that `interactions` does not have.
+
+Where the name ends in .parquet, that file has the interactions, and of `events.parquet` the others are
+`events_items.parquet` and so on.
 """
 
 import dataclasses
@@ -24,6 +27,7 @@ from recjax.data.sources.base import (
   checked_column,
   checked_ids,
   checked_when,
+  data_file,
   data_root,
   fingerprint,
   first_line,
@@ -38,7 +42,10 @@ UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 @dataclasses.dataclass(frozen=True)
 class Config(Common):
-  """Keys of `config.data` for a folder: `name` is one below the data root, or a path with "/"."""
+  """Keys of `config.data` for a folder: `name` is one below the data root, or a path with "/".
+
+  Or it is a Parquet file, as it is or below the data root.
+  """
 
   # "numbered": ids are numbers from 1. "raw": any numbers or text, numbered in sorted order.
   ids: str = "numbered"
@@ -46,9 +53,18 @@ class Config(Common):
 
 def open_source(config: Config) -> Source:
   """Opens the folder `config.name`; raises DataError when there is nothing to read."""
-  path = Path(config.name) if "/" in config.name else data_root(config.folder) / config.name
   if config.ids not in IDS:
     raise ConfigError(unknown("value of config.data.ids", config.ids, IDS))
+  if config.name.endswith(".parquet"):
+    if config.file_prefix:
+      raise ConfigError(f"config.data.file_prefix is for folders; {config.name!r} is a file.")
+    file = data_file(config.name, config.folder, "config.data.name is empty")
+    way = f"read from the file {file.name}"
+    return read_folder(
+      file.parent, file.stem, f"{file.stem}_", config.ids == "numbered", way,
+      f"see the notes of {file.parent.name}", events=file.name,
+    )
+  path = Path(config.name) if "/" in config.name else data_root(config.folder) / config.name
   name = path.name + (f"-{config.file_prefix.strip('_')}" if config.file_prefix else "")
   return read_folder(path, name, config.file_prefix, config.ids == "numbered")
 
@@ -60,12 +76,13 @@ def read_folder(
   numbered: bool = True,
   way: str = "",
   licence: str = "",
+  events: str = "",
 ) -> Source:
-  """A source over the Parquet files of the folder `path`.
+  """A source over the Parquet files of the folder `path`; `events` names another file than usual.
 
   Raises DataError for missing or torn files and for missing columns.
   """
-  file = path / f"{prefix}interactions.parquet"
+  file = path / (events or f"{prefix}interactions.parquet")
   columns = open_parquet(file, ("user_id", "item_id")).schema_arrow.names
   timing = {"timestamp": "time", "order": "order"}
   when = next((column for column in timing if column in columns), None)

@@ -41,7 +41,6 @@ from recjax.errors import ConfigError
 from recjax.losses.node_contrast import node_contrast
 from recjax.models.learner import Learner
 from recjax.models.retrieval._pairwise import Refinement, build_pairwise, deviation
-from recjax.nn.graph import require_one_cpu_device
 from recjax.nn.hypergraph import by_row, gather_edges, neighbour_edges, propagate, symmetric
 from recjax.nn.multi_interest import normalize
 from recjax.nn.tables import TableSpec, take
@@ -138,7 +137,6 @@ def build(
     return normalize(jnp.sum(take(found["stranger_hyper"], ids), axis=1))
 
   def loss(variables, found, key):
-    require_one_cpu_device("MMHCL")
     value, metrics = jnp.zeros(()), {}
     for side, own in zip(sides, jax.random.split(key, len(sides)), strict=True):
       contrast = _contrast(config, found[side], found[f"{side}_hyper"], sizes[side], own)

@@ -47,7 +47,6 @@ from recjax.models.retrieval._negatives import draw_unseen
 from recjax.models.retrieval._next_item import require
 from recjax.models.retrieval._uditsr_network import Network
 from recjax.nn.edge_graph import edge_blocks, edge_means, mean_graph, translated_layers
-from recjax.nn.graph import require_one_cpu_device
 from recjax.nn.sparse import sparse_rows
 from recjax.nn.tables import TableSpec, take
 from recjax.ranges import Count, Positive, Weight
@@ -141,7 +140,8 @@ def build(
         "item_words": words("item", items),
       }
       if config.translation:
-        def edge_vectors(block):
+        def edge_vectors(block, needed):
+          variables, found = needed
           user, item = block["user"], block["item"]
           generated = demands(
             variables, found["of_user"][user], found["of_item"][item], found["item_words"][item]
@@ -149,7 +149,9 @@ def build(
           searches = jnp.any(block["query_word"] != 0, axis=-1, keepdims=True)
           return jnp.where(searches, query_vector(variables, block["query_word"]), generated)
 
-        means = edge_means(known["edges"], edge_vectors, {"user": len(users), "item": len(items)})
+        needed = {"params": variables["params"], "tables": variables["tables"]}, found
+        rows = {"user": len(users), "item": len(items)}
+        means = edge_means(known["edges"], edge_vectors, needed, rows)
     layers = translated_layers(known["graph"], users, items, means, config.layers)
     read = lambda vectors, first: sum(v / (l + first) for l, v in enumerate(vectors))
     before = [items for _, items in layers[:-1]]
@@ -183,7 +185,6 @@ def build(
 
   def loss(variables, batch, key):
     del key
-    require_one_cpu_device("UDITSR")
     found = vectors(variables)
     users, items = batch["user_id"], jnp.stack([batch["target_item"], batch["negative_item"]], axis=1)
     weight = jnp.all(items != 0, axis=1).astype(jnp.float32)

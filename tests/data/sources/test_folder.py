@@ -45,6 +45,20 @@ def read(path, **options):
   return load({"name": str(path), "cache": str(path.parent / "cache"), **options})
 
 
+def test_a_file_is_read_like_a_folder(tmp_path):
+  folder = read(write(tmp_path / "set", EVENTS, ITEMS))
+  pq.write_table(pa.table(EVENTS), tmp_path / "taken.parquet")
+  pq.write_table(pa.table(ITEMS), tmp_path / "taken_items.parquet")
+  file = read(tmp_path / "taken.parquet")
+  assert file.name == "taken"
+  np.testing.assert_array_equal(file.item, folder.item)
+  np.testing.assert_array_equal(file.items["label"], folder.items["label"])
+  with pytest.raises(ConfigError, match="file_prefix is for folders; .*taken.parquet' is a file"):
+    read(tmp_path / "taken.parquet", file_prefix="x_")
+  with pytest.raises(DataError, match="gone.parquet does not exist"):
+    load({"name": "gone.parquet", "folder": str(tmp_path), "cache": str(tmp_path)})
+
+
 def test_exact_content(tmp_path):
   log = read(write(tmp_path / "set", EVENTS, ITEMS, USERS))
   assert log.name == "set"

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import logs
 import numpy as np
 import pytest
+import running
 
-from recjax.config import Split
+from recjax.config import Split, read_config_file
 from recjax.data.frozen import write_frozen
 from recjax.data.splits import make_split
 from recjax.data.views import prefixes
@@ -204,6 +205,17 @@ def test_a_contrast_of_some_nodes_is_near_that_of_all(system):
 def test_mistakes(change, message):
   with pytest.raises(ConfigError, match=message):
     start(dataclasses.replace(CONFIG, **change))
+
+
+def test_given_splits_have_the_users_side_alone_unless_there_are_vectors(monkeypatch):
+  monkeypatch.chdir(running.ROOT)
+  alone = read_config_file("experiments/mmhcl.py:given=sports")
+  assert alone.data.name == "mmhcl_splits/sports.parquet" and alone.split.name == "given"
+  assert (alone.model.files, alone.model.user_weight, alone.model.item_weight) == ((), 0.3, 0.0)
+  both = read_config_file("experiments/mmhcl.py:given=sports,vectors=v.npy")
+  assert (both.model.files, both.model.item_weight) == (("v.npy",), 0.7)
+  with pytest.raises(ConfigError, match="Unknown given split 'sport'. Did you mean 'sports'"):
+    read_config_file("experiments/mmhcl.py:given=sport")
 
 
 def test_deviation_of_initial_values():
