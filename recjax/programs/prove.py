@@ -14,11 +14,11 @@
 A world is a table: its arms run with seeds 0, 1, ... and are compared on its metrics, by paired tests
 against its reference. A run's config is the arm's, else the world's, else this very one. Arguments of
 the world are added to those of a file that is named; settings of the arm and then of the world are
-applied. A claim is about means over seeds; "at_least" or
-"at_most" instead of "worse" compares with a number, and "relative" instead of "margin" is a share of
-worse. Thresholds are part of the config, fixed before the run. Runs live in the workdir and are picked
-up again, stages in its folder `stages`, where arms that build on the same one share it; the result is
-written to docs/results/NAME.json. Claims about worlds that are left out are not stated.
+applied. A claim is about means over seeds; "at_least" or "at_most" instead of "worse" compares with a
+number, and "relative" instead of "margin" is a share of worse. Thresholds are part of the config,
+fixed before the run. Runs live in the workdir and are picked up again, stages in its folder `stages`,
+where arms that build on the same one share it; the result is written to docs/results/NAME.json. Claims
+about worlds that are left out are not stated.
 """
 
 import ast
