@@ -14,15 +14,10 @@ The learning rate is the one setting that is chosen for each model and data set:
 NDCG@10 of RATES on seed 100, which the comparison does not use. RATE holds them; as long as the comment
 there says so, they are defaults that nobody has tuned. `:rate=R` gives another one:
 
-    for data in movielens_100k movietweetings_100k amazon14_beauty; do
-    for model in bpr_mf lightgcn sasrec gru4rec bert4rec mqsa_ted idnp \\
-        comirec_sa comirec_dr mind desmil hcn; do
-    for rate in 0.0005 0.001 0.002 0.004 0.008; do
-      python -m recjax.main --config=experiments/retrieval.py:data=$data,model=$model,rate=$rate \\
-        --config.seed=100 --workdir=runs/rates/$data/$model/$rate
-    done; done; done
+    python -m recjax.main --config=experiments/retrieval.py:model=sasrec,rate=0.001 --config.seed=100
 
-after which each report.json has it as validation.metrics["ndcg@10"]["mean"].
+and so on for each model that learns, each rate and each data set, after which the validation part of
+the report has the figure to choose by.
 """
 
 from recjax.config import experiment, parse_arg
