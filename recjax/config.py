@@ -79,6 +79,8 @@ class Tables:
   b1: Rate = 0.9  # lazy_adam
   b2: Rate = 0.999  # lazy_adam
   initial_accumulator: Weight = 0.0  # adagrad
+  # Of tables trained by rows: float32 | bfloat16, which takes half the memory and is rounded by chance.
+  dtype: str = "float32"
   # Rows are padded to a multiple of this, so that they can be cut along mesh.model.
   row_multiple: Positive = 8
 

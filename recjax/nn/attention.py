@@ -59,7 +59,7 @@ class HistoryAttention(nn.Module):
 
   `heads` must divide the width. Weights are computed in float32 and dropped out at rate `dropout`.
   With `project` the heads' results are mapped once more. Callers that make the collection
-  `intermediates` mutable find the `weights` [B, heads, L, L] there, before dropout.
+  `intermediates` mutable find the `weights` [B, heads, Q, L] there, before dropout.
   """
 
   heads: int
@@ -72,25 +72,26 @@ class HistoryAttention(nn.Module):
   def __call__(
     self, queries: jax.Array, values: jax.Array, mask: jax.Array, *, train: bool
   ) -> jax.Array:
-    """Attends from queries [B, L, D] to values [B, L, D] where mask [B, L]; returns [B, L, D].
+    """Attends from queries [B, Q, D] to values [B, L, D] where mask [B, L]; returns [B, Q, D].
 
-    A position with nothing real to attend to, such as one before the first real one if causal, gets
-    zero, or with `project` the output bias.
+    The queries are those of the newest Q of the L positions. One with nothing real to attend to, such
+    as one before the first real position if causal, gets zero, or with `project` the output bias.
     """
-    batch, length, width = queries.shape
+    batch, newest, width = queries.shape
+    length = values.shape[1]
 
     def split(name, inputs):
       dense = Dense(width, kernel_init=self.kernel_init, name=name)
-      return dense(inputs).reshape(batch, length, self.heads, -1)
+      return dense(inputs).reshape(*inputs.shape[:2], self.heads, -1)
 
     q, k, v = split("query", queries), split("key", values), split("value", values)
     allowed = mask[:, None, None, :]
     if self.causal:
-      allowed &= jnp.tril(jnp.ones((length, length), bool))[None, None]
+      allowed &= jnp.tril(jnp.ones((newest, length), bool), length - newest)[None, None]
     weights = attention_weights(q, k, allowed)
     self.sow("intermediates", "weights", weights)
     weights = Dropout(self.dropout, deterministic=not train)(weights).astype(v.dtype)
-    mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(batch, length, width)
+    mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(batch, newest, width)
     if not self.project:
       return mixed
     return Dense(width, kernel_init=self.kernel_init, name="output")(mixed)

@@ -40,8 +40,10 @@ class EncoderBlock(nn.Module):
   epsilon: float = 1e-6
 
   @nn.compact
-  def __call__(self, x: jax.Array, mask: jax.Array, *, train: bool) -> jax.Array:
-    """x [B, L, D] and mask [B, L] to [B, L, D]."""
+  def __call__(
+    self, x: jax.Array, mask: jax.Array, *, train: bool, newest: int | None = None
+  ) -> jax.Array:
+    """x [B, L, D] and mask [B, L] to [B, L, D], or to the newest positions [B, newest, D] alone."""
     attention = HistoryAttention(self.heads, self.dropout, causal=self.causal, name="attention")
     attention_norm = nn.LayerNorm(self.epsilon, name="attention_norm")
     ffn_norm = nn.LayerNorm(self.epsilon, name="ffn_norm")
@@ -53,13 +55,15 @@ class EncoderBlock(nn.Module):
       y = drop(self.activation(Dense(self.hidden, name="ffn_in")(y)))
       return drop(Dense(x.shape[-1], name="ffn_out")(y))
 
+    wanted = lambda y: y if newest is None else y[:, -newest:]
     if self.norm == "original":
-      normed = attention_norm(x)
+      normed = attention_norm(wanted(x))
       y = ffn_norm(normed + attention(normed, x, mask, train=train))
       return y + ffn(y)
     if self.norm == "post":
-      x = attention_norm(x + drop(attention(x, x, mask, train=train)))
-      return ffn_norm(x + ffn(x))
+      own = wanted(x)
+      own = attention_norm(own + drop(attention(own, x, mask, train=train)))
+      return ffn_norm(own + ffn(own))
     normed = attention_norm(x)
-    x = x + drop(attention(normed, normed, mask, train=train))
+    x = wanted(x) + drop(attention(wanted(normed), normed, mask, train=train))
     return x + ffn(ffn_norm(x))

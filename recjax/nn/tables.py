@@ -21,8 +21,10 @@ class TableSpec(NamedTuple):
   stddev: float = 0.02
 
 
-def init_rows(key: jax.Array, spec: TableSpec, first: jax.Array | int, count: int) -> jax.Array:
-  """Rows first .. first + count - 1 of a new table, float32 [count, width].
+def init_rows(
+  key: jax.Array, spec: TableSpec, first: jax.Array | int, count: int, dtype: str = "float32"
+) -> jax.Array:
+  """Rows first .. first + count - 1 of a new table, [count, width].
 
   Row r is a function of (key, r) alone, so a table is the same however it is cut into shards, and
   a grown vocabulary keeps the rows it had. Written block by block into one buffer.
@@ -33,10 +35,10 @@ def init_rows(key: jax.Array, spec: TableSpec, first: jax.Array | int, count: in
     )
     keys = jax.vmap(lambda r: jax.random.fold_in(key, r))(rows)
     values = jax.vmap(lambda k: jax.random.normal(k, (spec.width,)))(keys) * spec.stddev
-    return jnp.where((rows == 0)[:, None], 0.0, values)
+    return jnp.where((rows == 0)[:, None], 0.0, values).astype(dtype)
 
   whole, rest = divmod(count, _BLOCK)
-  table = jnp.zeros((count, spec.width), jnp.float32)
+  table = jnp.zeros((count, spec.width), dtype)
   if whole:
     write = lambda i, t: jax.lax.dynamic_update_slice(t, block(i * _BLOCK, _BLOCK), (i * _BLOCK, 0))
     table = jax.lax.fori_loop(0, whole, write, table)
@@ -46,11 +48,14 @@ def init_rows(key: jax.Array, spec: TableSpec, first: jax.Array | int, count: in
 
 
 def take(table: jax.Array, ids: jax.Array) -> jax.Array:
-  """Rows of a table [V, D] at ids [...], as [..., D]; the padding id 0 gives exactly zero."""
-  return jnp.take(table, ids, axis=0, mode="clip") * (ids != 0)[..., None].astype(table.dtype)
+  """Rows of a table [V, D] at ids [...], float32 [..., D]; the padding id 0 gives exactly zero."""
+  rows = jnp.take(table, ids, axis=0, mode="clip")
+  rows = rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
+  return rows * (ids != 0)[..., None].astype(rows.dtype)
 
 
 def take_mean(table: jax.Array, ids: jax.Array) -> jax.Array:
   """Means [..., D] of the rows of a table [V, D] at ids [..., A], padding left out; 0 without any."""
-  count = jnp.sum(ids != 0, axis=-1, keepdims=True).astype(table.dtype)
-  return jnp.sum(take(table, ids), axis=-2) / jnp.maximum(count, 1.0)
+  rows = take(table, ids)
+  count = jnp.sum(ids != 0, axis=-1, keepdims=True).astype(rows.dtype)
+  return jnp.sum(rows, axis=-2) / jnp.maximum(count, 1.0)

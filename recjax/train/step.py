@@ -39,6 +39,7 @@ class Updater:
       raise ConfigError(f"The model {config.model.name!r} counts; it has no loss to descend.")
     if config.tables.training not in ("dense", "rows"):
       raise ConfigError(f"tables.training is dense or rows, not {config.tables.training!r}.")
+    row_tables.check_dtype(config.tables)
     if config.tables.training == "rows" and learner.whole_tables:
       raise ConfigError(
         f"The loss of {config.model.name!r} reads all of the table {learner.whole_tables[0]!r}: with "
@@ -62,7 +63,8 @@ class Updater:
     key = init_key(seed)
     tables = {
       name: row_tables.init_table(
-        jax.random.fold_in(key, i + 1), spec, self.table_rows[name], self.mesh
+        jax.random.fold_in(key, i + 1), spec, self.table_rows[name], self.config.tables.dtype,
+        self.mesh,
       )
       for i, (name, spec) in enumerate(sorted(self.learner.tables.items()))
     }
@@ -113,11 +115,12 @@ class Updater:
 
   def _advance(self, state: TrainState, batch: Batch) -> tuple[dict[str, Any], Metrics, jax.Array]:
     """What a step would change, its metrics, and whether they are finite."""
-    draw_key, loss_key = jax.random.split(step_key(state.seed, state.step))
+    key = step_key(state.seed, state.step)
+    draw_key, loss_key = jax.random.split(key)
     if self.learner.draw is not None:
       batch = self.learner.draw(state.variables, batch, draw_key)
     trained, rest = split_variables(state.variables, not self.by_rows)
-    before, held = trained, {}
+    before, stored, held = trained, {}, {}
     specs = self.learner.tables
     if self.by_rows:
       sizes = {spec.vocabulary: self.table_rows[name] for name, spec in specs.items()}
@@ -125,7 +128,8 @@ class Updater:
       take = lambda array, spec: row_tables.gather_rows(
         array, distinct.ids[spec.vocabulary], self.mesh
       )
-      held = {name: take(state.variables["tables"][name], spec) for name, spec in specs.items()}
+      stored = {name: take(state.variables["tables"][name], spec) for name, spec in specs.items()}
+      held = {name: rows.astype(jnp.float32) for name, rows in stored.items()}
       trained = {**trained, "tables": held}
       rest = {k: v for k, v in rest.items() if k != "tables"}
     gradient, total, weight, metrics, mutable = self._gradient(trained, rest, batch, loss_key)
@@ -137,13 +141,15 @@ class Updater:
     finite = jnp.isfinite(total) & jnp.isfinite(norm)
     changed: dict[str, Any] = {"before": before, "mutable": mutable, "rows": {}}
     if self.by_rows:
-      for name, spec in specs.items():
+      for i, (name, spec) in enumerate(sorted(specs.items())):
         old_state = {k: take(v, spec) for k, v in state.rows[name].items()}
         new, new_state = row_tables.update_rows(
           self.config.tables, held[name], gradient["tables"][name], old_state, state.step
         )
+        # Two keys were split off above; those folded in from 2 on are others.
+        new = row_tables.rounded(new, stored[name].dtype, jax.random.fold_in(key, 2 + i))
         ids = distinct.ids[spec.vocabulary]
-        changed["rows"][name] = (ids, new, held[name], new_state, old_state)
+        changed["rows"][name] = (ids, new, stored[name], new_state, old_state)
       gradient = {"params": gradient["params"]}
     updates, changed["optimizer"] = self.optimizer.update(gradient, state.optimizer, before)
     changed["trained"] = optax.apply_updates(before, updates)

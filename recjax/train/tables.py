@@ -21,6 +21,7 @@ from recjax.nn.tables import TableSpec, init_rows
 from recjax.registry import unknown
 
 P = jax.P
+_DTYPES = ("float32", "bfloat16")
 
 
 def padded_rows(spec: TableSpec, schema: Schema, config: TablesConfig) -> int:
@@ -34,16 +35,24 @@ def padded_rows(spec: TableSpec, schema: Schema, config: TablesConfig) -> int:
   return rows
 
 
-def init_table(key: jax.Array, spec: TableSpec, rows: int, mesh: Mesh) -> jax.Array:
+def check_dtype(config: TablesConfig) -> None:
+  """Raises ConfigError for a dtype that is unknown, or that tables trained densely cannot have."""
+  if config.dtype not in _DTYPES:
+    raise ConfigError(unknown("tables.dtype", config.dtype, _DTYPES))
+  if config.dtype != "float32" and config.training != "rows":
+    raise ConfigError(f"tables.dtype={config.dtype} needs tables.training=rows.")
+
+
+def init_table(key: jax.Array, spec: TableSpec, rows: int, dtype: str, mesh: Mesh) -> jax.Array:
   """A new table [rows, width]; every device makes only its own rows, in place."""
   shards = mesh.shape["model"]
   if shards == 1:
-    return init_rows(key, spec, 0, rows)
+    return init_rows(key, spec, 0, rows, dtype)
 
   @partial(jax.shard_map, mesh=mesh, in_specs=P(), out_specs=P("model"), check_vma=False)
   def own(key):
     count = rows // shards
-    return init_rows(key, spec, jax.lax.axis_index("model") * count, count)
+    return init_rows(key, spec, jax.lax.axis_index("model") * count, count, dtype)
 
   return own(key)
 
@@ -146,3 +155,18 @@ def update_rows(
     rows - config.learning_rate * corrected / (deviation + config.eps),
     {"mean": mean, "variance": variance},
   )
+
+
+def rounded(rows: jax.Array, dtype: jax.Array | str, key: jax.Array) -> jax.Array:
+  """Rows [n, D] in float32 as a table of `dtype` holds them.
+
+  bfloat16 keeps the upper half of a float32. A value goes to the next one away from zero with the
+  chance of the share that is cut off, so that it is right in the mean, and steps much smaller than
+  the spacing of bfloat16 add up. What bfloat16 has exactly stays as it is.
+  """
+  if dtype == jnp.float32:
+    return rows
+  bits = jax.lax.bitcast_convert_type(rows, jnp.uint32)
+  bits = bits + jax.random.bits(key, rows.shape, jnp.uint16).astype(jnp.uint32)
+  bits = bits & jnp.uint32(0xFFFF0000)
+  return jax.lax.bitcast_convert_type(bits, jnp.float32).astype(dtype)

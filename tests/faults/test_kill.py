@@ -59,8 +59,11 @@ def test_a_hundred_kills_at_random_moments(unbroken, tmp_path, outcome):
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
   "settings",
-  [("seeds=2",), running.ROWS, ("train.feed=streaming",), ("train.checkpoint_every=5",)],
-  ids=["seeds", "rows", "streaming", "often"],
+  [
+    ("seeds=2",), running.ROWS, (*running.ROWS, "tables.dtype=bfloat16"), ("train.feed=streaming",),
+    ("train.checkpoint_every=5",),
+  ],
+  ids=["seeds", "rows", "bfloat16", "streaming", "often"],
 )
 def test_kills_under_other_settings(settings, unbroken, tmp_path, outcome):
   landed = interrupt_at_random(settings, unbroken, tmp_path, kills=5, seed=2)

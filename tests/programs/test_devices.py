@@ -11,6 +11,7 @@ import toys
 
 from recjax.config import Mesh, Train
 from recjax.programs.train import train
+from recjax.serve.recommender import Recommender
 from recjax.train.feeds import host_batch, make_feed
 from recjax.train.mesh import make_mesh
 from recjax.train.state import TrainState
@@ -67,6 +68,19 @@ def test_tables_cut_in_two_train_as_whole(unbroken, tmp_path):
   """mesh.model=2 on eight devices, tables by rows, against one device with everything."""
   train(running.short_config(*running.ROWS, "mesh.model=2"), tmp_path)
   running.assert_close(unbroken(*running.ROWS), tmp_path, **CLOSE)
+
+
+def test_tables_in_bfloat16_go_on_bit_equal_and_serve(tmp_path):
+  settings = (*running.ROWS, "tables.dtype=bfloat16", "mesh.model=2")
+  whole = tmp_path / "whole"
+  train(running.short_config(*settings), whole)
+  part = running.interrupted(whole, tmp_path / "part")
+  train(running.short_config(*settings), part)
+  running.assert_same(whole, part)
+  assert running.exported(whole)["tables/item"].dtype == jax.numpy.bfloat16
+  (best,) = Recommender.load(whole).recommend([[3, 4, 5]], k=4)
+  assert len({one.item for one in best} - {3, 4, 5}) == 4
+  assert np.isfinite([one.score for one in best]).all()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from recjax.train.state import step_key
 from recjax.train.step import Updater, over_seeds
 
 ROWS = Tables(training="rows", optimizer="adagrad", learning_rate=0.1, initial_accumulator=0.1)
+HALVES = dataclasses.replace(ROWS, dtype="bfloat16")
+KINDS = pytest.mark.parametrize("tables", [Tables(), ROWS, HALVES], ids=["dense", "rows", "bfloat16"])
 
 
 def one_device_mesh():
@@ -117,7 +119,7 @@ def test_micro_batches_equal_the_batch(tables):
   assert_close(whole.window, parts.window, rtol=1e-4)
 
 
-@pytest.mark.parametrize("tables", [Tables(), ROWS], ids=["dense", "rows"])
+@KINDS
 def test_streaming_equals_resident(tables):
   """The same numbers from both feeds, to rounding: they are two programs."""
   resident = run(toys.config(tables=tables, train=Train(batch_size=16, steps=20, feed="resident")))
@@ -166,7 +168,7 @@ def test_the_update_compiles_once(compiles):
   assert int(state.step) == 20
 
 
-@pytest.mark.parametrize("tables", [Tables(), ROWS], ids=["dense", "rows"])
+@KINDS
 @pytest.mark.parametrize("feed", ["resident", "streaming"])
 def test_a_non_finite_loss_changes_nothing_and_stops(tables, feed):
   rows = toys.rows()
@@ -202,6 +204,68 @@ def test_a_loss_that_reads_whole_tables_is_not_trained_by_rows():
   learner = toys.learner(rows.schema)._replace(whole_tables=("item",))
   with pytest.raises(ConfigError, match="reads all of the table 'item'"):
     Updater(learner, toys.config(tables=ROWS), rows.schema, one_device_mesh(), 5)
+
+
+def test_rounding_by_chance_is_right_in_the_mean_and_leaves_what_is_exact():
+  exact = jnp.asarray([[0.0, -0.0, 1.0, -1.5, 2.0**-126, 3e38]]).astype(jnp.bfloat16)
+  kept = row_tables.rounded(exact.astype(jnp.float32), jnp.bfloat16, jax.random.key(0))
+  np.testing.assert_array_equal(kept.astype(jnp.float32), exact.astype(jnp.float32))
+  # Between 1 and 1 + 2**-7, the next one: up in a quarter of the draws; the sign changes nothing.
+  value = 1 + 2.0**-9
+  rows = jnp.asarray([[value], [-value]]) * jnp.ones((1, 40_000))
+  drawn = np.asarray(row_tables.rounded(rows, jnp.bfloat16, jax.random.key(1)), np.float64)
+  for row, sign in zip(drawn, (1, -1), strict=True):
+    assert set(row * sign) == {1.0, 1 + 2.0**-7}
+    assert abs((row * sign > 1).mean() - 0.25) < 0.01
+
+
+def test_steps_below_the_spacing_of_bfloat16_add_up():
+  """400 steps of 1/16 of the spacing: to the nearest nothing would ever move."""
+  step = jax.jit(
+    lambda table, key: row_tables.rounded(table.astype(jnp.float32) + 2.0**-11, jnp.bfloat16, key)
+  )
+  table = jnp.ones((64, 64), jnp.bfloat16)
+  for i in range(400):
+    table = step(table, jax.random.key(i))
+  assert abs(float(table.astype(jnp.float32).mean()) - (1 + 400 * 2.0**-11)) < 1e-3
+
+
+def test_a_step_in_bfloat16_is_that_in_float32_rounded():
+  """From the same table every value is one of the two that bfloat16 has beside the float32 one."""
+  rows = toys.rows(30)
+  learner, batch = toys.learner(rows.schema), host_batch(rows, 3, 0, 16)
+  made = {}
+  for dtype in ("float32", "bfloat16"):
+    tables = dataclasses.replace(ROWS, dtype=dtype)
+    updater = Updater(learner, toys.config(tables=tables), rows.schema, one_device_mesh(), 5)
+    state = jax.jit(updater.create)(np.uint32(3))
+    if dtype == "float32":
+      halves = lambda table: table.astype(jnp.bfloat16).astype(jnp.float32)
+      halved = jax.tree.map(halves, state.variables["tables"])
+      state = dataclasses.replace(state, variables={**state.variables, "tables": halved})
+    made[dtype] = jax.device_get(jax.jit(updater.update)(state, batch).variables["tables"])
+  for name, exact in made["float32"].items():
+    half = made["bfloat16"][name]
+    assert half.dtype == jnp.bfloat16
+    below = (exact.view(np.uint32) & 0xFFFF0000).view(np.float32)
+    above = (below.view(np.uint32) + 0x10000).view(np.float32)
+    half = half.astype(np.float32)
+    rounded_up = half == above
+    assert ((half == below) | rounded_up | np.isclose(half, exact, rtol=1e-6)).all()
+    moved = exact != below
+    assert 0.2 < rounded_up[moved].mean() < 0.8
+    np.testing.assert_array_equal(half[0], 0.0)
+
+
+@pytest.mark.parametrize(
+  "changes, sentence",
+  [({"dtype": "bfloat61"}, "Did you mean 'bfloat16'"),
+   ({"dtype": "bfloat16", "training": "dense"}, "needs tables.training=rows")],
+)
+def test_a_dtype_that_cannot_be_is_refused(changes, sentence):
+  config = toys.config(tables=dataclasses.replace(ROWS, **changes))
+  with pytest.raises(ConfigError, match=sentence):
+    Updater(toys.learner(toys.rows().schema), config, toys.rows().schema, one_device_mesh(), 5)
 
 
 def test_compact_keeps_padding_and_order_of_equality():

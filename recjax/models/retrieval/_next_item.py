@@ -2,9 +2,10 @@
 
 An encoder is a linen module
 
-    encoder(tables, batch, train) -> [B, L, D], zero at padding
+    encoder(tables, batch, train, newest) -> [B, L, D], zero at padding
 
-whose state at a position depends on nothing later. Scores are its dot products with the rows of the
+whose state at a position depends on nothing later; with a number as `newest` it gives the states of
+the last so many positions alone, as cheaply as it can. Scores are its dot products with the rows of the
 item table, which also feed the encoder. Three losses, named as in the papers that compare them:
 
 - full_softmax: cross-entropy over every item. Needs every row of the table in every step.
@@ -84,10 +85,9 @@ def build_next_item(
     statistics = {} if loss == "full_softmax" else drawing.statistics()
     return {**variables, "statistics": statistics} if statistics else variables
 
-  def encode_positions(variables, batch, train=False, key=None):
-    rngs = {"dropout": key} if train else None
+  def encode_positions(variables, batch, key):
     params = {"params": variables["params"]}
-    return encoder.apply(params, variables["tables"], batch, train=train, rngs=rngs)
+    return encoder.apply(params, variables["tables"], batch, train=True, rngs={"dropout": key})
 
   def encode_in_groups(variables, batch, key):
     mask = batch["hist_mask"]
@@ -99,7 +99,7 @@ def build_next_item(
       own = vectors.reshape(-1, vectors.shape[-1])
       own = {"item": jnp.concatenate([jnp.zeros_like(own[:1]), own])}
       rows = {"hist_item": ids, "hist_mask": mask}
-      return encode_positions({**variables, "tables": own}, rows, train=True, key=key)
+      return encode_positions({**variables, "tables": own}, rows, key)
 
     return by_length(encode, vectors, mask, key, groups)
 
@@ -114,7 +114,7 @@ def build_next_item(
 
   def objective(variables, batch, key):
     if groups == 1:
-      hidden = encode_positions(variables, batch, train=True, key=key)
+      hidden = encode_positions(variables, batch, key)
     else:
       hidden = encode_in_groups(variables, batch, key)
     rows = variables["tables"]["item"]
@@ -158,7 +158,8 @@ def build_next_item(
 
   def encode_user(variables, batch):
     """Interest of each history, [B, D]; exactly zero for an empty one."""
-    return encode_positions(variables, batch)[:, -1]
+    params = {"params": variables["params"]}
+    return encoder.apply(params, variables["tables"], batch, train=False, newest=1)[:, 0]
 
   drawn, draw = {}, None
   if loss == "sampled_softmax":

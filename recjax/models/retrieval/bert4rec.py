@@ -70,9 +70,14 @@ class BERT4Rec(nn.Module):
     masked: jax.Array,
     *,
     train: bool,
+    newest: int | None = None,
   ) -> jax.Array:
-    """States for items ids [B, S], of which `real` are there and `masked` are to be told."""
+    """States for items ids [B, S], of which `real` are there and `masked` are to be told.
+
+    With `newest` only those of the last so many positions.
+    """
     config = self.config
+    wanted = newest or ids.shape[1]
     drop = lambda y: Dropout(config.dropout, deterministic=not train)(y)
     normal = nn.initializers.normal(config.stddev)
     blank = self.param("mask", normal, (config.width,), jnp.float32)
@@ -86,9 +91,12 @@ class BERT4Rec(nn.Module):
         config.heads, config.expansion * config.width, config.dropout, "post", causal=False,
         activation=nn.gelu, name=f"block_{index}",
       )
-      x = block(x, real, train=train) * keep
+      last = index == config.layers - 1
+      x = block(x, real, train=train, newest=wanted if last else None)
+      x = x * keep[:, -x.shape[1] :]
+    x = x[:, -wanted:]
     x = nn.gelu(Dense(config.width, name="output")(x))
-    return nn.LayerNorm(name="output_norm")(x) * keep
+    return nn.LayerNorm(name="output_norm")(x) * keep[:, -wanted:]
 
 
 def build(
@@ -135,7 +143,10 @@ def build(
     masked = jnp.zeros_like(real).at[:, -1].set(True)
     params = {"params": variables["params"]}
     ids = jnp.pad(batch["hist_item"], behind)
-    return module.apply(params, variables["tables"], ids, real, masked, train=False)[:, -1]
+    states = module.apply(
+      params, variables["tables"], ids, real, masked, train=False, newest=1
+    )
+    return states[:, 0]
 
   return Learner(
     schema.extend(masked=Field("mask", (length,))),

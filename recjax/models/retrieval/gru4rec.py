@@ -49,16 +49,17 @@ class GRU4Rec(nn.Module):
 
   @nn.compact
   def __call__(
-    self, tables: Mapping[str, jax.Array], batch: Mapping[str, jax.Array], *, train: bool
+    self, tables: Mapping[str, jax.Array], batch: Mapping[str, jax.Array], *, train: bool,
+    newest: int | None = None,
   ) -> jax.Array:
-    """States [B, L, D] for hist_item [B, L] and hist_mask [B, L]."""
+    """States [B, L, D] for hist_item [B, L] and hist_mask [B, L]; with `newest` of the last so many."""
     config, mask = self.config, batch["hist_mask"]
     x = take(tables["item"], batch["hist_item"])
     for index in range(config.layers):
       x = Dropout(config.dropout, deterministic=not train)(x)
       x = GRU(config.width, name=f"gru_{index}")(x, mask)
     x = Dropout(config.dropout, deterministic=not train)(x)
-    return x * mask[:, :, None].astype(jnp.float32)
+    return (x * mask[:, :, None].astype(jnp.float32))[:, -(newest or mask.shape[1]) :]
 
 
 def build(

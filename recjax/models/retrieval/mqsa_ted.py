@@ -86,21 +86,26 @@ class MQSA(nn.Module):
 
   @nn.compact
   def __call__(
-    self, tables: Mapping[str, jax.Array], batch: Mapping[str, jax.Array], *, train: bool
+    self, tables: Mapping[str, jax.Array], batch: Mapping[str, jax.Array], *, train: bool,
+    newest: int | None = None,
   ) -> jax.Array:
-    """States [B, L, D] for the newest L positions hist_item [B, L] and hist_mask [B, L]."""
+    """States [B, L, D] for the newest L positions hist_item [B, L] and hist_mask [B, L].
+
+    With `newest` only those of the last so many.
+    """
     config = self.config
     mask = batch["hist_mask"]
     x = sequence_input(
       self, tables["item"], batch["hist_item"], mask,
       length=self.length, stddev=config.stddev, dropout=config.dropout, train=train,
     )
-    states = jnp.zeros_like(x)
+    wanted = newest or mask.shape[1]
+    states = jnp.zeros_like(x[:, -wanted:])
     branches = (("short", 1, config.alpha), ("long", config.query_window, 1.0 - config.alpha))
     for name, window, share in branches:
       # A branch without a share has parameters, so that alpha may change, but costs nothing.
       if share or self.is_initializing():
-        states += share * Branch(config, window, name=name)(x, mask, train=train)
+        states += share * Branch(config, window, name=name)(x, mask, train=train, newest=wanted)
     return states
 
 
@@ -111,8 +116,8 @@ class Branch(nn.Module):
   window: int
 
   @nn.compact
-  def __call__(self, x: jax.Array, mask: jax.Array, *, train: bool) -> jax.Array:
-    """x [B, L, D], zero at padding, and mask [B, L] to [B, L, D], zero at padding."""
+  def __call__(self, x: jax.Array, mask: jax.Array, *, train: bool, newest: int) -> jax.Array:
+    """x [B, L, D], zero at padding, and mask [B, L] to [B, newest, D], zero at padding."""
     config, real = self.config, mask[:, :, None].astype(x.dtype)
     glorot = nn.initializers.glorot_uniform()
     for index in range(config.blocks):
@@ -120,14 +125,15 @@ class Branch(nn.Module):
       norm = lambda name: nn.LayerNorm(epsilon=_EPSILON, name=name)
       drop = lambda y: Dropout(config.dropout, deterministic=not train)(y)
       dense = lambda name: Dense(config.width, kernel_init=glorot, name=name)
-      query = norm(layer("query_norm"))(window_mean(x, mask, self.window))
+      wanted = newest if index == config.blocks - 1 else x.shape[1]
+      query = norm(layer("query_norm"))(window_mean(x, mask, self.window)[:, -wanted:])
       attention = HistoryAttention(
         config.heads, config.dropout, project=False, kernel_init=glorot, name=layer("attention")
       )
       z = norm(layer("ffn_norm"))(query + attention(query, x, mask, train=train))
       hidden = drop(nn.relu(dense(layer("ffn_in"))(z)))
-      x = (z + drop(dense(layer("ffn_out"))(hidden))) * real
-    return nn.LayerNorm(epsilon=_EPSILON, name="norm")(x) * real
+      x = (z + drop(dense(layer("ffn_out"))(hidden))) * real[:, -wanted:]
+    return nn.LayerNorm(epsilon=_EPSILON, name="norm")(x) * real[:, -newest:]
 
 
 def window_mean(x: jax.Array, mask: jax.Array, window: int) -> jax.Array:

@@ -64,11 +64,16 @@ class SASRec(nn.Module):
 
   @nn.compact
   def __call__(
-    self, tables: Mapping[str, jax.Array], batch: Mapping[str, jax.Array], *, train: bool
+    self, tables: Mapping[str, jax.Array], batch: Mapping[str, jax.Array], *, train: bool,
+    newest: int | None = None,
   ) -> jax.Array:
-    """States [B, L, D] for the newest L positions hist_item [B, L] and hist_mask [B, L]."""
+    """States [B, L, D] for the newest L positions hist_item [B, L] and hist_mask [B, L].
+
+    With `newest` only those of the last so many, which spares most of the last block.
+    """
     config = self.config
     mask = batch["hist_mask"]
+    wanted = newest or mask.shape[1]
     real = mask[:, :, None].astype(jnp.float32)
     x = sequence_input(
       self, tables["item"], batch["hist_item"], mask,
@@ -79,10 +84,13 @@ class SASRec(nn.Module):
         config.heads, config.expansion * config.width, config.dropout, config.norm,
         name=f"block_{index}",
       )
-      x = block(x, mask, train=train) * real
+      last = index == config.layers - 1
+      x = block(x, mask, train=train, newest=wanted if last else None)
+      x = x * real[:, -x.shape[1] :]
+    x = x[:, -wanted:]
     if config.norm != "post":
       x = nn.LayerNorm(name="norm")(x)
-    return x * real
+    return x * real[:, -wanted:]
 
 
 def build(
