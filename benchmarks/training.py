@@ -13,7 +13,7 @@ from recjax.data.views.rows import Rows
 from recjax.models.learner import Learner
 from recjax.train.feeds import make_feed
 from recjax.train.mesh import make_mesh
-from recjax.train.step import Updater
+from recjax.train.step import Updater, over_seeds
 
 
 class Windows(NamedTuple):
@@ -21,7 +21,7 @@ class Windows(NamedTuple):
 
   Attributes:
     seconds: of each window after the first, which is not timed.
-    losses: mean loss of a row in every window, the first among them.
+    losses: mean loss of a row in every window, the first among them; of all seeds.
     create_seconds: for the state.
     resident_before: bytes of this process before there was a state.
   """
@@ -33,16 +33,18 @@ class Windows(NamedTuple):
 
 
 def run_windows(learner: Learner, config: Config, rows: Rows, steps: int, repeats: int) -> Windows:
-  """Trains for 1 + `repeats` windows of `steps` steps on all devices."""
+  """Trains for 1 + `repeats` windows of `steps` steps on all devices, `config.seeds` seeds at once."""
   mesh = make_mesh(config.mesh)
   total = (1 + repeats) * steps
   updater = Updater(learner, config, rows.schema, mesh, total)
-  shardings = updater.shardings(jax.eval_shape(updater.create, np.uint32(0)), 1)
-  create = jax.jit(updater.create, out_shardings=shardings).lower(np.uint32(0)).compile()
+  seeds = np.arange(config.seeds, dtype=np.uint32) if config.seeds > 1 else np.uint32(0)
+  created = over_seeds(updater.create, config.seeds)
+  shardings = updater.shardings(jax.eval_shape(created, seeds), config.seeds)
+  create = jax.jit(created, out_shardings=shardings).lower(seeds).compile()
   feed = make_feed(config, rows, updater.update, shardings, mesh, total)
   before = resident_now()
   started = time.perf_counter()
-  state = jax.block_until_ready(create(np.uint32(0)))
+  state = jax.block_until_ready(create(seeds))
   create_seconds = time.perf_counter() - started
   seconds, losses = [], []
   for first in range(0, total, steps):
@@ -50,7 +52,7 @@ def run_windows(learner: Learner, config: Config, rows: Rows, steps: int, repeat
     state = jax.block_until_ready(feed.advance(state, first, first + steps, True))
     seconds.append(time.perf_counter() - started)
     summed, weight = jax.device_get(state.window["loss"])
-    losses.append(float(summed / weight))
+    losses.append(float(np.sum(summed) / np.sum(weight)))
   return Windows(seconds[1:], losses, create_seconds, before)
 
 
