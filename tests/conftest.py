@@ -6,8 +6,6 @@ import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
-# Most of what the tests take is compilation, of programs that then hardly run: a third of it is spared.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 # Shared with the processes that tests start; apart from what the user's own runs keep.
 os.environ["RECJAX_CACHE_DIR"] = str(pathlib.Path.home() / ".cache/recjax/tests")
 

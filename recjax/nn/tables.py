@@ -48,9 +48,13 @@ def init_rows(
 
 
 def take(table: jax.Array, ids: jax.Array) -> jax.Array:
-  """Rows of a table [V, D] at ids [...], float32 [..., D]; the padding id 0 gives exactly zero."""
+  """Rows of a table [V, D] at ids [...], as [..., D]; the padding id 0 gives exactly zero.
+
+  bfloat16, which only saves memory, comes back as float32.
+  """
   rows = jnp.take(table, ids, axis=0, mode="clip")
-  rows = rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
+  if rows.dtype == jnp.bfloat16:
+    rows = rows.astype(jnp.float32)
   return rows * (ids != 0)[..., None].astype(rows.dtype)
 
 

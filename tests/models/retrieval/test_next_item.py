@@ -37,8 +37,9 @@ class LastItem(nn.Module):
   """State of a position: its own item's vector. Nothing to learn."""
 
   @nn.compact
-  def __call__(self, tables, batch, *, train):
-    return take(tables["item"], batch["hist_item"] * batch["hist_mask"].astype(jnp.int32))
+  def __call__(self, tables, batch, *, train, newest=None):
+    states = take(tables["item"], batch["hist_item"] * batch["hist_mask"].astype(jnp.int32))
+    return states[:, -(newest or states.shape[1]) :]
 
 
 def learner(loss="full_softmax", negatives=4, sampling="uniform", counts=None):
